@@ -60,7 +60,7 @@ def test_an_error_of_ours_keeps_message_hint_and_detail(conn):
         with translated():
             conn.execute(
                 "do $$ begin raise exception 'changed meanwhile' using errcode = 'PJ409',"
-                ' detail = \'{"now": 1}\', hint = \'read it again\'; end $$'
+                " detail = '{\"now\": 1}', hint = 'read it again'; end $$"
             )
 
     assert caught.value.detail == {"now": 1}
