@@ -1,0 +1,383 @@
+"""Facts about processes, read from the kernel, and signals that cannot miss.
+
+A process is known by its pid *and* its start time; a job's process also by its token, a number
+in its soft RLIMIT_LOCKS.  That limit does nothing on Linux, is inherited by everything a
+process starts, and survives `setsid`, double forks and a cleared environment.
+
+Only cheap modules of the standard library are imported: the guardian lives on this module.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import resource
+import signal
+import sys
+import time
+
+if sys.platform == "darwin":
+    from persona_pg.runner import _darwin
+
+LINUX = sys.platform == "linux"
+
+# The number of RLIMIT_LOCKS on every Linux architecture; Python's resource module lacks the name.
+RLIMIT_LOCKS = 10
+
+# A token is 2**60 + 28 bits of the runner's instance + 32 bits of the job: far above any limit
+# a person would set, and below the kernel's infinity.
+TOKEN_FLAG = 1 << 60
+INSTANCE_BITS = 28
+JOB_BITS = 32
+
+TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
+
+# CLOCK_MONOTONIC stops while a Linux machine sleeps; on macOS it does not.
+_CLOCK = time.CLOCK_BOOTTIME if LINUX else time.CLOCK_MONOTONIC
+
+_MISSING = (errno.ENOENT, errno.ESRCH)
+_STAT_BUFFER = 2048
+
+
+class Process:
+    """One row of a snapshot: what /proc/PID/stat said."""
+
+    __slots__ = ("cpu_seconds", "pgid", "pid", "ppid", "rss", "session", "start_time", "state")
+
+    def __init__(  # noqa: PLR0917 the order of the file's fields
+        self,
+        pid: int,
+        state: str,
+        ppid: int,
+        pgid: int,
+        session: int,
+        cpu_seconds: float,
+        start_time: int,
+        rss: int,
+    ) -> None:
+        self.pid = pid
+        self.state = state
+        self.ppid = ppid
+        self.pgid = pgid
+        self.session = session
+        self.cpu_seconds = cpu_seconds
+        self.start_time = start_time
+        self.rss = rss
+
+    @property
+    def is_alive(self) -> bool:
+        """Neither a zombie nor dead: it can still do something."""
+        return self.state not in "ZXx"
+
+    def __repr__(self) -> str:
+        return f"<Process {self.pid} {self.state} parent={self.ppid} group={self.pgid}>"
+
+
+class Host:
+    """Where pids mean something: this machine, since this boot, in this pid namespace."""
+
+    __slots__ = ("boot_id", "machine_id", "pid_namespace")
+
+    def __init__(self, machine_id: str, boot_id: str, pid_namespace: str) -> None:
+        self.machine_id = machine_id
+        self.boot_id = boot_id
+        self.pid_namespace = pid_namespace
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Host) and self.as_tuple() == other.as_tuple()
+
+    def __hash__(self) -> int:
+        return hash(self.as_tuple())
+
+    def as_tuple(self) -> tuple[str, str, str]:
+        """All three, for comparing."""
+        return (self.machine_id, self.boot_id, self.pid_namespace)
+
+
+class ProcessIdentity:
+    """A process that another process, perhaps after a reboot, can be certain about."""
+
+    __slots__ = ("host", "pid", "start_time", "token")
+
+    def __init__(
+        self, host: Host, pid: int, start_time: int | None, token: int | None = None
+    ) -> None:
+        self.host = host
+        self.pid = pid
+        self.start_time = start_time
+        self.token = token
+
+    def is_alive(self) -> bool:
+        """Say whether exactly this process lives here.  Not known to be ours means no."""
+        if self.start_time is None or self.host != host() or not all(self.host.as_tuple()):
+            return False
+        process = read_process(self.pid)
+        if process is None or not process.is_alive or process.start_time != self.start_time:
+            return False
+        return self.token is None or read_token(self.pid) == self.token
+
+    def as_dict(self) -> dict[str, str | int | None]:
+        """Return plain values, for JSON."""
+        return {
+            "machine_id": self.host.machine_id,
+            "boot_id": self.host.boot_id,
+            "pid_namespace": self.host.pid_namespace,
+            "pid": self.pid,
+            "start_time": self.start_time,
+            "token": self.token,
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, str | int | None]) -> ProcessIdentity:
+        """Undo `as_dict`; what is missing makes an identity that is never alive."""
+
+        def number(name: str) -> int | None:
+            value = values.get(name)
+            return value if isinstance(value, int) else None
+
+        machine, boot, namespace = (
+            str(values.get(name) or "") for name in ("machine_id", "boot_id", "pid_namespace")
+        )
+        return cls(
+            Host(machine, boot, namespace),
+            number("pid") or 0,
+            number("start_time"),
+            number("token"),
+        )
+
+
+def boottime() -> float:
+    """Seconds on a clock that also counts while the machine sleeps."""
+    return time.clock_gettime(_CLOCK)
+
+
+@functools.cache
+def host() -> Host:
+    """Return this machine, boot and pid namespace; an unknown part is empty, and proves nothing."""
+    if sys.platform == "darwin":
+        return Host(_darwin.machine_id(), _darwin.boot_id(), "macos")
+    machine_id = _first_line("/etc/machine-id") or _first_line("/var/lib/dbus/machine-id")
+    try:
+        pid_namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 pathlib is big
+    except OSError:
+        pid_namespace = ""
+    return Host(machine_id, _first_line("/proc/sys/kernel/random/boot_id"), pid_namespace)
+
+
+def _first_line(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123 pathlib is big
+            return file.readline().strip()
+    except OSError:
+        return ""
+
+
+def _read_small(path: str, size: int = _STAT_BUFFER) -> bytes | None:
+    """Read the beginning of a /proc file; None: gone, or not for us.
+
+    Running out of descriptors or memory is an error: a process not seen is no process gone.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in _MISSING or error.errno in (errno.EACCES, errno.EPERM):
+            return None
+        raise
+    try:
+        return os.read(fd, size)
+    except OSError as error:
+        if error.errno in _MISSING or error.errno in (errno.EACCES, errno.EPERM):
+            return None
+        raise
+    finally:
+        os.close(fd)
+
+
+def read_process(pid: int) -> Process | None:
+    """Return one process as it is now; None if there is none."""
+    if sys.platform == "darwin":
+        return _darwin.read_process(pid)
+    stat = _read_small(f"/proc/{pid}/stat")
+    if not stat:
+        return None
+    # The name stands in parentheses and may itself contain spaces and parentheses.
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return Process(
+        pid,
+        fields[0].decode("ascii"),
+        int(fields[1]),
+        int(fields[2]),
+        int(fields[3]),
+        # Its own time and that of the children it has waited for.
+        sum(map(int, fields[11:15])) / TICKS_PER_SECOND,
+        int(fields[19]),
+        int(fields[21]) * PAGE_SIZE,
+    )
+
+
+def snapshot() -> dict[int, Process]:
+    """Return every process that this user can see.  Not atomic: see `tree` for what follows."""
+    if sys.platform == "darwin":
+        return _darwin.snapshot()
+    processes = {}
+    for name in os.listdir("/proc"):  # noqa: PTH208 pathlib is big
+        if name.isdigit():
+            process = read_process(int(name))
+            if process is not None:
+                processes[process.pid] = process
+    return processes
+
+
+def start_time(pid: int) -> int | None:
+    """Return when the process started, in clock ticks since boot; None if there is none."""
+    process = read_process(pid)
+    return None if process is None else process.start_time
+
+
+def new_instance() -> int:
+    """Make the number that all tokens of one runner start share."""
+    return int.from_bytes(os.urandom(4)) >> (32 - INSTANCE_BITS) or 1
+
+
+def new_token(instance: int) -> int:
+    """Make the token of one job."""
+    return TOKEN_FLAG | instance << JOB_BITS | int.from_bytes(os.urandom(JOB_BITS // 8))
+
+
+def instance_of(token: int | None) -> int | None:
+    """Return the runner instance that made this token; None: it is none of ours."""
+    if token is None or token >> INSTANCE_BITS + JOB_BITS != 1:
+        return None
+    return token >> JOB_BITS & (1 << INSTANCE_BITS) - 1
+
+
+def read_token(pid: int) -> int | None:
+    """Return the soft RLIMIT_LOCKS of a process; None: infinite, gone, or none of ours to read."""
+    if sys.platform != "linux":
+        return None
+    try:
+        value = resource.prlimit(pid, RLIMIT_LOCKS)[0]
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return _read_token_from_limits(pid)
+    return None if value == resource.RLIM_INFINITY else value
+
+
+def _read_token_from_limits(pid: int) -> int | None:
+    """Read it from the file: everyone may, where prlimit asks for equal user ids."""
+    for line in (_read_small(f"/proc/{pid}/limits", 4096) or b"").splitlines():
+        if line.startswith(b"Max file locks"):
+            soft = line.split()[3]
+            return int(soft) if soft.isdigit() else None
+    return None
+
+
+def has_mark(pid: int, mark: str) -> bool:
+    """Say whether PERSONA_JOB_ID stands in the environment the process was started with."""
+    if sys.platform == "darwin":
+        return _darwin.has_mark(pid, mark)
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:  # noqa: PTH123 pathlib is big
+            environ = file.read()
+    except OSError as error:
+        if error.errno in (*_MISSING, errno.EACCES, errno.EPERM):
+            return False
+        raise
+    return f"PERSONA_JOB_ID={mark}".encode() in environ.split(b"\0")
+
+
+def open_process(pid: int, started: int, token: int | None = None) -> int | None:
+    """Open a pidfd on exactly this process; None if the pid belongs to another one by now.
+
+    The checks come after the opening: from then on the descriptor cannot change its meaning.
+    """
+    if pid <= 1:
+        return None
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    process = read_process(pid)
+    if (
+        process is None
+        or process.start_time != started
+        or (token is not None and read_token(pid) != token)
+    ):
+        os.close(pidfd)
+        return None
+    return pidfd
+
+
+def signal_process(pid: int, started: int, number: int, token: int | None = None) -> bool:
+    """Signal exactly this process; False: it is gone, or is another one, and nothing was sent."""
+    if sys.platform == "darwin":
+        return _darwin.signal_process(pid, started, number)
+    pidfd = open_process(pid, started, token)
+    if pidfd is None:
+        return False
+    try:
+        signal.pidfd_send_signal(pidfd, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    finally:
+        os.close(pidfd)
+    return True
+
+
+def has_exited(pid: int) -> bool:
+    """Say whether our child has ended, without reaping: its pid and group id stay ours."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def become_subreaper() -> bool:
+    """Make orphans below us our children, instead of init's.  False where that is unknown."""
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    set_child_subreaper = 36
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.prctl(set_child_subreaper, 1, 0, 0, 0) == 0)
+
+
+class OwnChildren:
+    """The pids of our children, cheaply: one read, where the kernel offers the list.
+
+    The list is exact for us: a child leaves it only when it is reaped, and nobody but the
+    thread that reads reaps.  Without it (CONFIG_PROC_CHILDREN) the whole of /proc is walked.
+    """
+
+    def __init__(self, *, walk: bool = False) -> None:
+        self._fd = -1
+        if LINUX and not walk:
+            try:
+                self._fd = os.open(
+                    f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC
+                )
+            except OSError:
+                self._fd = -1
+
+    @property
+    def is_cheap(self) -> bool:
+        """Whether reading costs microseconds."""
+        return self._fd >= 0
+
+    def read(self) -> list[int]:
+        """Return the pids of all our children, zombies too."""
+        if self._fd < 0:
+            me = os.getpid()
+            return [process.pid for process in snapshot().values() if process.ppid == me]
+        os.lseek(self._fd, 0, os.SEEK_SET)
+        text = b""
+        while chunk := os.read(self._fd, 65536):
+            text += chunk
+        return [int(pid) for pid in text.split()]
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1

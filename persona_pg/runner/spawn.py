@@ -1,0 +1,324 @@
+"""Starting a job's program: its own session, bounded inheritance, and a token it cannot lose."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import resource
+import signal
+import stat
+import sys
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from persona_pg.runner import procfs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+SpawnErrorKind = Literal[
+    "not_found", "not_executable", "bad_cwd", "too_big", "invalid", "resources", "failed"
+]
+
+# Everything a child may have inherited as ignored or blocked goes back to its default.
+_ALL_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
+
+# What the machine lacks for the moment; the program itself may be fine.
+_SHORTAGES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
+
+_FIRST_OWN_DESCRIPTOR = 3
+_SECONDS_BETWEEN_SEALS = 1.0
+
+
+class SpawnError(Exception):
+    """The program could not be started; nothing of it has run."""
+
+    def __init__(self, kind: SpawnErrorKind, message: str, program: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.program = program
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the machine, not the job, is what failed."""
+        return self.kind == "resources"
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """What to start.  The environment is taken as it stands: nothing is inherited."""
+
+    argv: Sequence[str]
+    env: Mapping[str, str]
+    cwd: str | Path | None = None
+    stdin: bytes | None = None
+    token: int | None = None
+    limits: Mapping[int, int] = field(default_factory=dict)
+    stray_grace: float = 2.0
+
+    @property
+    def mark(self) -> str | None:
+        """The job's id, as its processes carry it in their environment."""
+        return self.env.get("PERSONA_JOB_ID")
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a program ended, and what of it had to be ended after it."""
+
+    code: int
+    signal: int | None = None
+    strays: tuple[int, ...] = ()
+    survivors: tuple[int, ...] = ()
+
+    @property
+    def signal_name(self) -> str | None:
+        """Such as SIGKILL; None when the program ended by itself."""
+        if self.signal is None:
+            return None
+        try:
+            return signal.Signals(self.signal).name
+        except ValueError:
+            return f"SIG{self.signal}"
+
+
+@dataclass(eq=False, slots=True)
+class Child:
+    """A started program: leader of its own session and process group, and not yet reaped."""
+
+    pid: int
+    start_time: int
+    token: int | None
+    mark: str | None
+    pidfd: int
+    stdout_fd: int
+    stderr_fd: int
+    spawned_at: float
+    stray_grace: float
+    has_exited: bool = False
+    exit: Exit | None = None
+
+    @property
+    def pgid(self) -> int:
+        """The leader's pid is its group's and its session's id."""
+        return self.pid
+
+    def identity(self) -> procfs.ProcessIdentity:
+        """Return what to store, for a later runner to recognise this process by."""
+        return procfs.ProcessIdentity(procfs.host(), self.pid, self.start_time, self.token)
+
+    def exited(self) -> bool:
+        """Look whether the leader has ended; it is not reaped, so its ids stay ours."""
+        if not self.has_exited:
+            self.has_exited = procfs.has_exited(self.pid)
+        return self.has_exited
+
+
+def find_program(name: str, env: Mapping[str, str], cwd: str | Path | None = None) -> str:
+    """Return the path of a program, as the child with this PATH and directory would find it."""
+    base = os.fspath(cwd) if cwd is not None else ""
+    if os.sep in name:
+        candidates = [os.path.join(base, name)]  # noqa: PTH118 "./x" must keep its dot
+    else:
+        path = env.get("PATH", os.defpath)
+        candidates = [os.path.join(base, part, name) for part in path.split(os.pathsep)]  # noqa: PTH118
+    seen = None
+    for candidate in candidates:
+        try:
+            mode = os.stat(candidate).st_mode  # noqa: PTH116 a hot path
+        except (OSError, ValueError):
+            continue
+        if stat.S_ISREG(mode) and os.access(candidate, os.X_OK):
+            return candidate
+        seen = seen or candidate
+    if seen is not None:
+        raise SpawnError("not_executable", f"program '{seen}' is not executable", name)
+    where = "" if os.sep in name else " on PATH"
+    raise SpawnError("not_found", f"program '{name}' not found{where}", name)
+
+
+def spawn(spec: ChildSpec, token: int | None) -> Child:
+    """Start the program, or raise SpawnError before anything has run."""
+    if not spec.argv or not spec.argv[0]:
+        raise SpawnError("invalid", "the command line is empty", "")
+    program = spec.argv[0]
+    with _translated(program), contextlib.ExitStack() as cleanup:
+        with _directory(spec.cwd, program):
+            # Looked up from inside the directory: a relative path means the same to the child.
+            path = find_program(program, spec.env)
+            stdin = _stdin(spec.stdin)
+            cleanup.callback(os.close, stdin)
+            out_read, out_write = _pipe(cleanup)
+            err_read, err_write = _pipe(cleanup)
+            with _token_limit(token) as inherited:
+                spawned_at = procfs.boottime()
+                pid = os.posix_spawn(
+                    path,
+                    list(spec.argv),
+                    spec.env,
+                    file_actions=[
+                        (os.POSIX_SPAWN_DUP2, stdin, 0),
+                        (os.POSIX_SPAWN_DUP2, out_write, 1),
+                        (os.POSIX_SPAWN_DUP2, err_write, 2),
+                    ],
+                    setsid=True,
+                    setsigmask=(),
+                    setsigdef=_ALL_SIGNALS,
+                )
+        # From here on nothing may fail and leave the child unknown to its caller.
+        for fd in (out_write, err_write, stdin):
+            os.close(fd)
+        cleanup.pop_all()
+        os.set_blocking(out_read, False)
+        os.set_blocking(err_read, False)
+        _apply_limits(pid, spec.limits)
+        return Child(
+            pid=pid,
+            start_time=procfs.start_time(pid) or 0,
+            token=inherited,
+            mark=spec.mark,
+            pidfd=os.pidfd_open(pid) if sys.platform == "linux" else -1,
+            stdout_fd=out_read,
+            stderr_fd=err_read,
+            spawned_at=spawned_at,
+            stray_grace=spec.stray_grace,
+        )
+
+
+def _pipe(cleanup: contextlib.ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        cleanup.callback(os.close, end)
+    return ends
+
+
+def _stdin(content: bytes | None) -> int:
+    """Open what the child reads: a file that ends, never a pipe that somebody must close."""
+    if content is None:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    if sys.platform == "linux":
+        fd = os.memfd_create("stdin")
+    else:
+        import tempfile
+
+        fd, name = tempfile.mkstemp()
+        os.unlink(name)  # noqa: PTH108 pathlib knows no descriptors
+    try:
+        view = memoryview(content)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+@contextlib.contextmanager
+def _directory(cwd: str | Path | None, program: str) -> Iterator[None]:
+    """Be in the child's directory while it is started: posix_spawn itself cannot change it."""
+    if cwd is None:
+        yield
+        return
+    here = os.open(".", getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            os.chdir(cwd)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise SpawnError(
+                "bad_cwd", f"cannot run '{program}' in directory '{cwd}': {reason}", program
+            ) from error
+        try:
+            yield
+        finally:
+            os.fchdir(here)
+    finally:
+        os.close(here)
+
+
+@contextlib.contextmanager
+def _token_limit(token: int | None) -> Iterator[int | None]:
+    """Carry the token while the child is started.  One thread spawns, so nobody else gets it.
+
+    The hard limit stays.  One that is too low for a token (nobody is known to set it) leaves
+    the job without: its group, its descent and its mark remain.
+    """
+    if token is None or sys.platform != "linux":
+        yield None
+        return
+    soft, hard = resource.getrlimit(procfs.RLIMIT_LOCKS)
+    if hard not in (resource.RLIM_INFINITY, -1) and hard < token:
+        yield None
+        return
+    resource.setrlimit(procfs.RLIMIT_LOCKS, (token, hard))
+    try:
+        yield token
+    finally:
+        resource.setrlimit(procfs.RLIMIT_LOCKS, (soft, hard))
+
+
+def _apply_limits(pid: int, limits: Mapping[int, int]) -> None:
+    """Lower soft limits of a child that has just begun; one that already ended needs none."""
+    if sys.platform != "linux":
+        return
+    for number, value in limits.items():
+        with contextlib.suppress(OSError, ValueError):
+            hard = resource.prlimit(pid, number)[1]
+            within = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.prlimit(pid, number, (within, hard))
+
+
+@contextlib.contextmanager
+def _translated(program: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno in _SHORTAGES:
+            kind: SpawnErrorKind = "resources"
+        elif error.errno == errno.E2BIG:
+            kind, reason = "too_big", "the command line or the environment is too long"
+        elif error.errno == errno.ENOENT:
+            # The program itself was found: its first line names something that is not there.
+            kind, reason = "not_executable", "the interpreter in its first line was not found"
+        elif error.errno in (errno.ENOEXEC, errno.EACCES, errno.ELOOP, errno.ETXTBSY):
+            kind = "not_executable"
+        else:
+            kind = "failed"
+        raise SpawnError(kind, f"program '{program}' cannot be run: {reason}", program) from error
+    except ValueError as error:  # a NUL in an argument or in the environment
+        raise SpawnError(
+            "invalid", f"program '{program}' cannot be run: {error}", program
+        ) from error
+
+
+class DescriptorSeal:
+    """Keeps our descriptors out of children, also those that we were started with ourselves.
+
+    Python opens everything close-on-exec; what is left is what a parent or a C library made,
+    so looking at intervals is enough.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0.0
+        for fd in range(_FIRST_OWN_DESCRIPTOR):
+            try:
+                os.fstat(fd)
+            except OSError:
+                # A pipe that got number 0 to 2 would be overwritten while a child is set up.
+                os.open(os.devnull, os.O_RDWR)
+
+    def apply(self) -> None:
+        """Mark what is open as not inheritable, at most once a second."""
+        now = procfs.boottime()
+        if now < self._next:
+            return
+        self._next = now + _SECONDS_BETWEEN_SEALS
+        for name in os.listdir("/dev/fd"):  # noqa: PTH208 a hot path
+            fd = int(name)
+            if fd >= _FIRST_OWN_DESCRIPTOR:
+                with contextlib.suppress(OSError):  # the listing's own descriptor is closed by now
+                    os.set_inheritable(fd, False)
