@@ -1,0 +1,151 @@
+"""persona run, persona wait."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from persona_pg.cli import documents, output
+from persona_pg.cli.app import App, pass_app
+from persona_pg.cli.edge import say
+from persona_pg.cli.follow import (
+    Follower,
+    Interrupts,
+    WaitingNote,
+    cancel_quietly,
+    exit_code_of,
+    outcome,
+)
+from persona_pg.cli.options import create_job, create_options
+from persona_pg.cli.types import DURATION
+from persona_pg.errors import TryLater
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import timedelta
+    from uuid import UUID
+
+    from persona_pg.model import Job, LogLine
+
+_SHORTEST, _LONGEST = 0.03, 0.5
+
+
+@click.command("run", context_settings={"allow_interspersed_args": False})
+@click.option("-t", "--type", "job_type", default="command", show_default=True, help="Job type.")
+@click.option("--cwd", metavar="DIR", help="Folder to run in, on the runner's machine.")
+@create_options
+@click.argument("argv", nargs=-1, required=True, metavar="[--] CMD [ARG]...")
+@pass_app
+def run_command(
+    app: App, /, *, job_type: str, cwd: str | None, argv: tuple[str, ...], **options: Any
+) -> None:
+    """Run a command as a job, follow its output, and exit with its exit code.
+
+    124 stands for a timeout, 130 for a cancelled job.  Ctrl-C cancels the job and waits for its
+    end; a second Ctrl-C has it killed at once.  The command runs on a runner's machine, without
+    a terminal, with the runner's environment.
+    """
+    payload: dict[str, Any] = {"argv": list(argv)}
+    if cwd is not None:
+        payload["cwd"] = str(Path(cwd).absolute())
+    options["agent"] = options["agent"] or "command"
+    job = create_job(app, job_type, payload, **options)
+    if sys.stderr.isatty():
+        say(f"job {job.short_id}")
+    app.be_patient()
+    raise click.exceptions.Exit(_run_to_end(app, job))
+
+
+def _run_to_end(app: App, job: Job) -> int:
+    streams = _Streams()
+    cancels = 0
+
+    with Interrupts() as interrupts:
+
+        def heed_interrupts() -> None:
+            nonlocal cancels
+            if interrupts.count > cancels:
+                cancels = interrupts.count
+                if cancels > 2:
+                    raise KeyboardInterrupt
+                again = "" if cancels > 1 else "; Ctrl-C again kills it at once"
+                say(f"cancelling job {job.short_id}{again}")
+                cancel_quietly(app.queue, job.id, "interrupted", force=cancels > 1)
+
+        follower = Follower(app.queue, job.id, show=streams.show, sleep=interrupts.sleep)
+        try:
+            ended = follower.follow(heed_interrupts)
+        except BrokenPipeError:
+            # Nobody reads any more: a program started directly would end here, too.
+            cancel_quietly(app.queue, job.id, "its output is no longer read", force=False)
+            raise
+    if ended.status != "completed":
+        say(outcome(ended))
+    return exit_code_of(ended)
+
+
+class _Streams:
+    """Gives each stream of the job to ours; what the runner has to say goes to stderr."""
+
+    def show(self, line: LogLine) -> None:
+        end = "" if line.goes_on else "\n"
+        if line.stream == "stdout":
+            sys.stdout.write(line.message + end)
+            sys.stdout.flush()
+        elif line.stream == "stderr":
+            sys.stderr.write(line.message + end)
+            sys.stderr.flush()
+        elif line.level in {"warn", "error"}:
+            say(line.message)
+
+
+@click.command("wait")
+@click.argument("refs", nargs=-1, required=True, metavar="ID...")
+@click.option("--timeout", type=DURATION, metavar="10m", help="Stop waiting then, with exit 75.")
+@output.listing_options
+@pass_app
+def wait_command(
+    app: App, refs: tuple[str, ...], *, timeout: timedelta | None, as_json: bool, as_jsonl: bool
+) -> None:
+    """Wait until jobs have ended.
+
+    Exits with the job's own exit code (124 timeout, 130 cancelled), of several jobs with that of
+    the first one named that did not exit with 0.
+    """
+    queue = app.queue
+    ids = [queue.resolve_job(ref) for ref in refs]
+    code = wait_for(app, ids, timeout=timeout)
+    if as_json or as_jsonl:
+        found = [documents.of_job(queue.get_full_job(job_id)) for job_id in ids]
+        output.put_json(found) if as_json else output.put_jsonl(found)
+    raise click.exceptions.Exit(code)
+
+
+def wait_for(app: App, ids: Sequence[UUID], *, timeout: timedelta | None = None) -> int:
+    """Wait for jobs; return the exit code that stands for them all."""
+    app.be_patient()
+    queue = app.queue
+    deadline = None if timeout is None else time.monotonic() + timeout.total_seconds()
+    waiting = dict.fromkeys(ids)
+    notes = {job_id: WaitingNote(queue) for job_id in waiting}
+    codes: dict[UUID, int] = {}
+    delay = _SHORTEST
+    while True:
+        for job in queue.get_jobs(list(waiting)):
+            if job.is_finished:
+                codes[job.id] = exit_code_of(job)
+                del waiting[job.id]
+                say(outcome(job))
+                delay = _SHORTEST
+            elif len(ids) == 1:
+                notes[job.id].look_at(job)
+        if not waiting:
+            return next((codes[job_id] for job_id in ids if codes[job_id]), 0)
+        if deadline is not None and time.monotonic() > deadline:
+            raise TryLater(f"{len(waiting)} of {len(ids)} jobs have not ended yet")
+        time.sleep(delay)
+        delay = min(delay * 1.5, _LONGEST)

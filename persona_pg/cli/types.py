@@ -1,0 +1,113 @@
+"""Types of option values: durations, times, texts and documents from elsewhere."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from persona_pg.settings import parse_duration
+
+_CLOCK_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
+
+# Stands for an option that was left out where None has a meaning of its own.
+NOT_GIVEN = "(not given)"
+
+
+class Duration(click.ParamType[timedelta]):
+    """A duration: 30, 30s, 5m, 2h, 1d."""
+
+    name = "duration"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        """Read it."""
+        if isinstance(value, timedelta):
+            return value
+        try:
+            return parse_duration(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no duration such as 30, 30s, 5m, 2h or 1d", param, ctx)
+
+
+class OptionalDuration(Duration):
+    """A duration, or 'none' to take one away; NOT_GIVEN where the option is left out."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read it."""
+        if value in ("", NOT_GIVEN):
+            return NOT_GIVEN
+        return None if value == "none" else super().convert(value, param, ctx)
+
+
+class Time(click.ParamType[datetime]):
+    """A point in time, in the local zone where it names none."""
+
+    name = "time"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Read it."""
+        if isinstance(value, datetime):
+            return value
+        text = str(value).strip()
+        if match := _CLOCK_TIME.fullmatch(text):
+            now = datetime.now().astimezone()
+            hour, minute = int(match[1]), int(match[2])
+            at = now.replace(tzinfo=None, hour=hour, minute=minute, second=0, microsecond=0)
+            if at <= now.replace(tzinfo=None):
+                at += timedelta(days=1)
+            return at.astimezone()
+        try:
+            return datetime.fromisoformat(text).astimezone()
+        except (ValueError, OverflowError):
+            self.fail(
+                f"{value!r} is no time such as 18:30, 2026-03-01T18:30 or 2026-03-01T18:30+01:00",
+                param,
+                ctx,
+            )
+
+
+DURATION = Duration()
+OPTIONAL_DURATION = OptionalDuration()
+TIME = Time()
+
+
+def read_text(value: str) -> str:
+    """Return a text argument; '-' stands for standard input."""
+    return _decoded(sys.stdin.buffer.read(), "standard input") if value == "-" else value
+
+
+def read_document(value: str, option: str) -> dict[str, Any]:
+    """Return the JSON object that is given in place, as @FILE, or as - on standard input."""
+    where = option
+    if value == "-":
+        where = "standard input"
+        value = _decoded(sys.stdin.buffer.read(), where)
+    elif value.startswith("@"):
+        where = value[1:]
+        try:
+            value = _decoded(Path(where).read_bytes(), where)
+        except OSError as exc:
+            raise click.UsageError(f"{option}: cannot read {where}: {exc.strerror}") from None
+    try:
+        document = json.loads(value)
+    except (json.JSONDecodeError, RecursionError) as exc:
+        raise click.UsageError(f"{where} is not valid JSON: {exc}") from None
+    if not isinstance(document, dict):
+        raise click.UsageError(f'{where} must be a JSON object, like {{"prompt": "..."}}')
+    return document
+
+
+def _decoded(data: bytes, where: str) -> str:
+    try:
+        return data.decode()
+    except UnicodeDecodeError as exc:
+        raise click.UsageError(f"{where} is not valid UTF-8 at byte {exc.start}") from None

@@ -1,0 +1,303 @@
+"""The rows that the client returns: one frozen dataclass a function or view.
+
+The names of the fields are the names of the columns, and the client asks for exactly these: a
+column that a later schema adds or moves disturbs nobody.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from datetime import datetime, timedelta
+    from decimal import Decimal
+
+TERMINAL = frozenset({"completed", "failed", "cancelled"})
+
+
+def new_job_id() -> UUID:
+    """Make a time-ordered id (UUID version 7), so that a create can be repeated safely."""
+    value = (time.time_ns() // 1_000_000) & ((1 << 48) - 1)
+    value = (value << 80) | int.from_bytes(os.urandom(10), "big")
+    value = (value & ~(0xF << 76)) | (7 << 76)
+    return UUID(int=(value & ~(0x3 << 62)) | (2 << 62))
+
+
+def columns(row_type: Any, alias: str) -> str:
+    """List the columns of a row type for a select."""
+    return ", ".join(f"{alias}.{item.name}" for item in fields(row_type))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One row of persona.jobs."""
+
+    id: UUID
+    short_id: str
+    job_type: str
+    status: str
+    status_reason: str | None
+    agent: str
+    business: str | None
+    priority: int
+    run_at: datetime
+    payload: dict[str, Any]
+    timeout: timedelta | None
+    idle_timeout: timedelta | None
+    max_attempts: int
+    dedupe_key: str | None
+    lock_key: str | None
+    parent_job_id: UUID | None
+    root_job_id: UUID | None
+    depth: int
+    delegated_by: str | None
+    tags: list[str]
+    source_file: str | None
+    source_line: int | None
+    created_at: datetime
+    updated_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    attempt: int
+    interruptions: int
+    hostname: str | None
+    pid: int | None
+    cancel_requested_at: datetime | None
+    cancel_reason: str | None
+    exit_code: int | None
+    error: str | None
+    failure_kind: str | None
+    result: Any
+    progress: Decimal | None
+    progress_text: str | None
+    cost_usd: Decimal | None
+    tokens: Any
+    session_id: str | None
+    model: str | None
+    created_by: str | None
+
+    @property
+    def is_finished(self) -> bool:
+        """Tell whether the job has ended, one way or another."""
+        return self.status in TERMINAL
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FullJob(Job):
+    """A job with what only the dashboard knows: all that a JSON job object shows."""
+
+    hung: bool
+    waiting_for: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DashboardJob:
+    """One row of persona.job_dashboard: a job as a person looks at it."""
+
+    id: UUID
+    short_id: str
+    job_type: str
+    status: str
+    hung: bool
+    agent: str
+    hostname: str | None
+    pid: int | None
+    duration_seconds: Decimal | None
+    progress: Decimal | None
+    task_preview: str | None
+    waiting_for: str | None
+    priority: int
+    attempt: int
+    max_attempts: int
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    run_at: datetime
+    error: str | None
+    exit_code: int | None
+    status_reason: str | None
+    runner_name: str | None
+    cpu_percent: float | None
+    memory_mb: float | None
+    heartbeat_at: datetime | None
+    lease_expires_at: datetime | None
+    business: str | None
+    tags: list[str]
+    source_file: str | None
+    cost_usd: Decimal | None
+    failure_kind: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One row of persona.job_attempts: an execution that has ended."""
+
+    job_id: UUID
+    lease: int
+    attempt: int
+    is_counted: bool
+    outcome: str
+    runner_name: str | None
+    hostname: str | None
+    pid: int | None
+    started_at: datetime
+    ended_at: datetime
+    exit_code: int | None
+    error: str | None
+    failure_kind: str | None
+    cost_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TreeNode:
+    """One row of persona.get_job_tree()."""
+
+    depth: int
+    job_id: UUID
+    parent_job_id: UUID | None
+    short_id: str
+    job_type: str
+    agent: str
+    status: str
+    duration_seconds: Decimal | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    task_preview: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One row of persona.get_logs(); (lease, seq) is the cursor."""
+
+    lease: int
+    seq: int
+    at: datetime
+    stream: str
+    level: str
+    message: str
+    metadata: dict[str, Any] | None
+
+    @property
+    def goes_on(self) -> bool:
+        """Tell whether this is a piece of a long line, and the next row continues it."""
+        return bool(self.metadata and self.metadata.get("part"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Agent:
+    """One row of persona.agents."""
+
+    name: str
+    description: str
+    role: str | None
+    provider: str | None
+    model: str | None
+    argv: list[str]
+    stdin_template: str | None
+    env: dict[str, str]
+    workdir: str | None
+    output_format: str
+    timeout: timedelta | None
+    idle_timeout: timedelta | None
+    kill_grace: timedelta | None
+    output_limit: int | None
+    max_attempts: int | None
+    max_concurrent: int | None
+    is_active: bool
+    is_external: bool
+    admin_only: bool
+    costs_money: bool
+    keeps_conversation: bool
+    may_delegate_to: list[str]
+    launcher: list[str]
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentWorkload:
+    """One row of persona.agent_workload."""
+
+    agent: str
+    is_active: bool
+    is_external: bool
+    pending: int
+    running: int
+    max_concurrent: int | None
+    completed_24h: int
+    failed_24h: int
+    program: str
+    description: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """One row of persona.runner_dashboard."""
+
+    id: UUID
+    name: str
+    hostname: str
+    pid: int
+    status: str
+    capacity: int
+    running: int
+    agents: list[str] | None
+    version: str | None
+    last_seen_at: datetime
+    registered_at: datetime
+
+    @property
+    def is_live(self) -> bool:
+        """Tell whether it takes new jobs."""
+        return self.status in {"idle", "busy"}
+
+    def serves(self, agent: str) -> bool:
+        """Tell whether it would run jobs of this agent."""
+        return not self.agents or agent in self.agents
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """The row of persona.job_summary()."""
+
+    pending: int
+    running: int
+    completed: int
+    failed: int
+    cancelled: int
+    blocked: int
+    held: int
+    hung: int
+    oldest_pending_seconds: Decimal | None
+    cost_today: Decimal | None
+    unseen_alerts: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TypeStatistics:
+    """One row of persona.job_statistics."""
+
+    job_type: str
+    total: int
+    completed: int
+    failed: int
+    cancelled: int
+    success_rate: Decimal | None
+    mean_seconds: Decimal | None
+    p50_seconds: Decimal | None
+    p95_seconds: Decimal | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recovered:
+    """One row of persona.recover_hung_jobs()."""
+
+    id: UUID
+    short_id: str
+    status: str
+    reason: str | None

@@ -1,0 +1,557 @@
+"""The typed client: one method a SQL function, nothing else."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from uuid import UUID
+
+from psycopg.rows import class_row
+from psycopg.types.json import Jsonb
+
+from persona_pg.database import Database
+from persona_pg.errors import InvalidInput, UpdateConflictError
+from persona_pg.model import (
+    Agent,
+    AgentWorkload,
+    Attempt,
+    DashboardJob,
+    FullJob,
+    Job,
+    LogLine,
+    Recovered,
+    Runner,
+    Summary,
+    TreeNode,
+    TypeStatistics,
+    columns,
+    new_job_id,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
+
+    from persona_pg.database import Connection
+
+Row = TypeVar("Row")
+Ref = UUID | str
+
+_UPDATE_TRIES = 3
+_LOG_PAGE = 1000
+
+# The arguments of create_job with their SQL types; only those that are given are sent, so that
+# the defaults stay in the database.
+_CREATE_TYPES = {
+    "job_type": "text",
+    "payload": "jsonb",
+    "agent": "text",
+    "id": "uuid",
+    "priority": "integer",
+    "run_at": "timestamptz",
+    "timeout": "interval",
+    "idle_timeout": "interval",
+    "max_attempts": "integer",
+    "dedupe_key": "text",
+    "lock_key": "text",
+    "parent_job_id": "uuid",
+    "depends_on": "uuid[]",
+    "tags": "text[]",
+    "source_file": "text",
+    "source_line": "integer",
+    "delegated_by": "text",
+    "business": "text",
+}
+_AGENT_TYPES = {
+    "name": "text",
+    "argv": "text[]",
+    "description": "text",
+    "role": "text",
+    "provider": "text",
+    "model": "text",
+    "stdin_template": "text",
+    "env": "jsonb",
+    "workdir": "text",
+    "output_format": "text",
+    "timeout": "interval",
+    "idle_timeout": "interval",
+    "kill_grace": "interval",
+    "output_limit": "bigint",
+    "max_attempts": "integer",
+    "max_concurrent": "integer",
+    "is_active": "boolean",
+    "is_external": "boolean",
+    "admin_only": "boolean",
+    "costs_money": "boolean",
+    "keeps_conversation": "boolean",
+    "may_delegate_to": "text[]",
+    "launcher": "text[]",
+}
+
+_FULL_JOB = f"{columns(Job, 'r')}, d.hung, d.waiting_for"
+
+
+class Queue:
+    """The queue, as far as the database role of the connection may see and change it.
+
+    A *ref* is an id, a short id, or any unambiguous prefix of one.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    @classmethod
+    def connect(cls, dsn: str | None = None, **options: Any) -> Self:
+        """Open the queue at *dsn*, else where the configuration says.
+
+        *options* are those of Database.
+        """
+        if dsn is None:
+            from persona_pg import settings
+            from persona_pg.embedded import resolve_dsn
+
+            dsn = resolve_dsn(settings.load())
+        return cls(Database(dsn, **options))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.database.close()
+
+    # Creating
+
+    def create_job(
+        self,
+        job_type: str,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        agent: str | None = None,
+        id: UUID | None = None,  # noqa: A002 - the name of the SQL argument
+        priority: int | None = None,
+        run_at: datetime | None = None,
+        delay: timedelta | None = None,
+        timeout: timedelta | None = None,
+        idle_timeout: timedelta | None = None,
+        max_attempts: int | None = None,
+        dedupe_key: str | None = None,
+        lock_key: str | None = None,
+        parent_job_id: UUID | None = None,
+        depends_on: Sequence[UUID] | None = None,
+        tags: Sequence[str] | None = None,
+        source_file: str | None = None,
+        source_line: int | None = None,
+        delegated_by: str | None = None,
+        business: str | None = None,
+    ) -> Job:
+        """Create a job; the same id, or a live job's dedupe_key, returns the existing one.
+
+        *delay* counts from the server's now, *run_at* is a time of its own.
+        """
+        given: dict[str, Any] = {
+            "job_type": job_type,
+            "payload": None if payload is None else storable(dict(payload), "payload"),
+            "agent": agent,
+            # Made before the first try: a repeat after a lost acknowledgement finds its own job.
+            "id": id or new_job_id(),
+            "priority": priority,
+            "run_at": run_at,
+            "timeout": timeout,
+            "idle_timeout": idle_timeout,
+            "max_attempts": max_attempts,
+            "dedupe_key": dedupe_key,
+            "lock_key": lock_key,
+            "parent_job_id": parent_job_id,
+            "depends_on": None if depends_on is None else list(depends_on),
+            "tags": None if tags is None else list(tags),
+            "source_file": source_file,
+            "source_line": source_line,
+            "delegated_by": delegated_by,
+            "business": business,
+        }
+        arguments, params = _named(given, _CREATE_TYPES)
+        if delay is not None:
+            if run_at is not None:
+                raise InvalidInput("give run_at or delay, not both")
+            arguments += ", run_at => now() + %(delay)s::interval"
+            params["delay"] = delay
+        return self._one(Job, f"persona.create_job({arguments})", params)
+
+    def create_jobs(self, jobs: Sequence[Mapping[str, Any]]) -> list[UUID]:
+        """Create many jobs in one statement; returns their ids in order.
+
+        Each is an object with the keys of create_job(); one without an id is given one here.
+        """
+        documents = [{"id": str(new_job_id()), **job} for job in jobs]
+        return self._scalars(
+            "select t.id from persona.create_jobs(%s) as t(id)", (storable(documents, "jobs"),)
+        )
+
+    # Looking
+
+    def resolve_job(self, ref: Ref) -> UUID:
+        """Find the whole id."""
+        [found] = self._scalars("select persona.resolve_job(%s)", (str(ref),))
+        return UUID(str(found))
+
+    def get_job(self, ref: Ref) -> Job:
+        """Return a job."""
+        return self._one(Job, "persona.get_job(%s)", (str(ref),))
+
+    def get_jobs(self, refs: Sequence[Ref]) -> list[Job]:
+        """Return several jobs in one call, in the order of the refs."""
+        return self._rows(
+            Job,
+            "unnest(%s::text[]) with ordinality as u(ref, n), lateral persona.get_job(u.ref) as r"
+            " order by u.n",
+            ([str(ref) for ref in refs],),
+            alias="r",
+        )
+
+    def get_full_job(self, ref: Ref) -> FullJob:
+        """Return a job with what only the dashboard knows of it."""
+        return self._one(
+            FullJob,
+            "persona.get_job(%s) as r join persona.job_dashboard as d on d.id = r.id",
+            (str(ref),),
+            select=_FULL_JOB,
+        )
+
+    def get_dashboard(self, ref: Ref) -> DashboardJob:
+        """Return a job as the dashboard shows it, with its lease and what it waits for."""
+        return self._one(
+            DashboardJob,
+            "persona.job_dashboard as r where r.id = persona.resolve_job(%s)",
+            (str(ref),),
+            alias="r",
+        )
+
+    def list_jobs(
+        self,
+        *,
+        status: str | None = None,
+        agent: str | None = None,
+        job_type: str | None = None,
+        max_rows: int = 50,
+        before: UUID | None = None,
+    ) -> list[DashboardJob]:
+        """List jobs, newest first; status may also be 'hung'."""
+        return self._rows(
+            DashboardJob,
+            "persona.list_jobs(status => %s, agent => %s, job_type => %s,"
+            " max_rows => %s::integer, before => %s)",
+            (status, agent, job_type, max_rows, before),
+        )
+
+    def list_full_jobs(
+        self,
+        *,
+        status: str | None = None,
+        agent: str | None = None,
+        job_type: str | None = None,
+        max_rows: int = 50,
+        before: UUID | None = None,
+    ) -> list[FullJob]:
+        """List jobs as list_jobs() does, with everything that is known of each."""
+        return self._rows(
+            FullJob,
+            "persona.list_jobs(status => %s, agent => %s, job_type => %s,"
+            " max_rows => %s::integer, before => %s) with ordinality as d,"
+            " lateral persona.get_job(d.id::text) as r order by d.ordinality",
+            (status, agent, job_type, max_rows, before),
+            select=_FULL_JOB,
+        )
+
+    def get_attempts(self, ref: Ref) -> list[Attempt]:
+        """Return the executions of a job that have ended, oldest first."""
+        return self._rows(
+            Attempt,
+            "persona.job_attempts as r where r.job_id = persona.resolve_job(%s) order by r.lease",
+            (str(ref),),
+            alias="r",
+        )
+
+    def get_job_tree(self, ref: Ref) -> list[TreeNode]:
+        """Return a job and everything delegated below it, parents before children."""
+        return self._rows(TreeNode, "persona.get_job_tree(persona.resolve_job(%s))", (str(ref),))
+
+    def explain_job(self, ref: Ref) -> str:
+        """Say in one line why a job is not running, or what became of it."""
+        [line] = self._scalars("select persona.explain_job(%s)", (str(ref),))
+        return str(line)
+
+    def get_logs(
+        self, ref: Ref, *, after_lease: int = 0, after_seq: int = 0, max_lines: int = _LOG_PAGE
+    ) -> list[LogLine]:
+        """Return log lines after the cursor, oldest first."""
+        return self._rows(
+            LogLine,
+            "persona.get_logs(%s, after_lease => %s::bigint, after_seq => %s::bigint,"
+            " max_lines => %s::integer)",
+            (str(ref), after_lease, after_seq, max_lines),
+        )
+
+    def iter_logs(self, ref: Ref) -> Iterator[LogLine]:
+        """Yield all log lines, a page in memory at a time."""
+        lease = seq = 0
+        while page := self.get_logs(ref, after_lease=lease, after_seq=seq):
+            yield from page
+            lease, seq = page[-1].lease, page[-1].seq
+
+    def tail_logs(self, ref: Ref, lines: int = 50) -> list[LogLine]:
+        """Return the last log lines, oldest first."""
+        return self._rows(LogLine, "persona.tail_logs(%s, lines => %s::integer)", (str(ref), lines))
+
+    def job_summary(self) -> Summary:
+        """Count the jobs."""
+        return self._one(Summary, "persona.job_summary()")
+
+    def statistics(self) -> list[TypeStatistics]:
+        """Return counts and durations by job type."""
+        return self._rows(TypeStatistics, "persona.job_statistics as r", alias="r")
+
+    def view(self, name: str) -> list[dict[str, Any]]:
+        """Return the rows of a small reporting view (cost_by_day, throughput_by_hour, ...)."""
+        from psycopg import sql
+        from psycopg.rows import dict_row
+
+        query = sql.SQL("select r.* from {} as r").format(sql.Identifier("persona", name))
+
+        def work(conn: Connection) -> list[dict[str, Any]]:
+            with conn.cursor(row_factory=dict_row, binary=True) as cur:
+                return cur.execute(query).fetchall()
+
+        return self.database.run(work)
+
+    # Changing
+
+    def update_job(
+        self,
+        ref: Ref,
+        changes: Mapping[str, Any] | Callable[[Job], Mapping[str, Any]],
+        *,
+        expected_updated_at: datetime | None = None,
+    ) -> Job:
+        """Change a job that has not started, unless somebody else changed it first.
+
+        With *changes* given, *expected_updated_at* says on which version they rest, and a
+        conflict is raised at once.  With a function of the fresh row the change is worked out
+        again, at most three times; then UpdateConflictError.
+        """
+        if not callable(changes):
+            if expected_updated_at is None:
+                raise InvalidInput("expected_updated_at is needed: which version was changed?")
+            return self._update(ref, expected_updated_at, changes)
+        if expected_updated_at is not None:
+            raise InvalidInput("a change given as a function reads the version itself")
+        for last in (False,) * (_UPDATE_TRIES - 1) + (True,):
+            job = self.get_job(ref)
+            try:
+                return self._update(job.id, job.updated_at, changes(job))
+            except UpdateConflictError:
+                if last:
+                    raise
+        raise AssertionError  # the last try returns or raises
+
+    def _update(self, ref: Ref, expected: datetime, changes: Mapping[str, Any]) -> Job:
+        return self._one(
+            Job,
+            "persona.update_job(%s, expected_updated_at => %s, changes => %s)",
+            (str(ref), expected, storable(dict(changes), "changes")),
+            repeatable=False,
+        )
+
+    def cancel_job(self, ref: Ref, reason: str | None = None, *, force: bool = False) -> Job:
+        """Cancel a job; of a running one the runner is told to kill the processes."""
+        return self._one(
+            Job, "persona.cancel_job(%s, reason => %s, force => %s)", (str(ref), reason, force)
+        )
+
+    def cancel_pending_jobs(self, reason: str | None = None) -> int:
+        """Cancel everything that has not started; returns how many."""
+        [count] = self._scalars("select persona.cancel_pending_jobs(reason => %s)", (reason,))
+        return int(count)
+
+    def retry_job(self, ref: Ref) -> Job:
+        """Put a failed or cancelled job back into the queue."""
+        return self._one(Job, "persona.retry_job(%s)", (str(ref),), repeatable=False)
+
+    def hold_job(self, ref: Ref, reason: str | None = None) -> Job:
+        """Keep a job from running until it is released."""
+        return self._one(
+            Job, "persona.hold_job(%s, reason => %s)", (str(ref), reason), repeatable=False
+        )
+
+    def release_job(self, ref: Ref) -> Job:
+        """Let a held job run."""
+        return self._one(Job, "persona.release_job(%s)", (str(ref),), repeatable=False)
+
+    # Upkeep
+
+    def detect_hung_jobs(self, timeout: timedelta = timedelta(minutes=5)) -> list[DashboardJob]:
+        """List running jobs without a heartbeat for so long, by the server's clock."""
+        return self._rows(
+            DashboardJob, "persona.detect_hung_jobs(timeout => %s::interval)", (timeout,)
+        )
+
+    def recover_hung_jobs(self) -> list[Recovered]:
+        """Take expired leases back: retry or fail their jobs."""
+        return self._rows(Recovered, "persona.recover_hung_jobs()")
+
+    def tick(self) -> dict[str, Any]:
+        """Do the upkeep that is due; returns what was done."""
+        [done] = self._scalars("select persona.tick()", ())
+        return dict(done or {})
+
+    def cleanup_old_jobs(
+        self, days: int = 30, *, dry_run: bool = False, max_jobs: int | None = None
+    ) -> int:
+        """Delete finished jobs that ended so many days ago; returns how many."""
+        [count] = self._scalars(
+            "select persona.cleanup_old_jobs(days => %s::integer, dry_run => %s,"
+            " max_jobs => %s::integer)",
+            (days, dry_run, max_jobs),
+        )
+        return int(count)
+
+    # Agents and runners
+
+    def list_agents(self) -> list[AgentWorkload]:
+        """List the agents with what they have to do."""
+        return self._rows(AgentWorkload, "persona.list_agents()")
+
+    def get_agent(self, name: str) -> Agent:
+        """Return an agent."""
+        return self._one(Agent, "persona.get_agent(%s)", (name,))
+
+    def register_agent(self, name: str, argv: Sequence[str], **fields: Any) -> Agent:
+        """Register an agent, or replace the one of that name; for admins.
+
+        *fields* are the columns of Agent; what is left out takes its default.
+        """
+        unknown = fields.keys() - _AGENT_TYPES.keys()
+        if unknown:
+            raise InvalidInput(
+                f"unknown field of an agent: {', '.join(sorted(unknown))};"
+                f" there are {', '.join(_AGENT_TYPES)}"
+            )
+        if fields.get("env") is not None:
+            fields["env"] = storable(fields["env"], "env")
+        arguments, params = _named({"name": name, "argv": list(argv), **fields}, _AGENT_TYPES)
+        return self._one(Agent, f"persona.register_agent({arguments})", params)
+
+    def set_agent_active(self, name: str, active: bool) -> Agent:
+        """Enable or disable an agent; a disabled one's jobs wait."""
+        return self._one(Agent, "persona.set_agent_active(%s, active => %s)", (name, active))
+
+    def runners(self) -> list[Runner]:
+        """List the runners."""
+        return self._rows(Runner, "persona.runner_dashboard as r order by r.name", alias="r")
+
+    def drain_runner(self, ref: Ref) -> str:
+        """Ask a runner to finish what it has and to take nothing more; returns its name."""
+        [name] = self._scalars("select r.name from persona.drain_runner(%s) as r", (str(ref),))
+        return str(name)
+
+    def schema_version(self) -> int:
+        """Return the version of the schema."""
+        [version] = self._scalars("select persona.schema_version()", ())
+        return int(version)
+
+    # How it is asked
+
+    def _rows(
+        self,
+        row_type: type[Row],
+        source: str,
+        params: Sequence[Any] | Mapping[str, Any] = (),
+        *,
+        alias: str = "",
+        select: str | None = None,
+        repeatable: bool = True,
+    ) -> list[Row]:
+        """Select the columns of *row_type* from a function call, or from an aliased source."""
+        if select is None:
+            if not alias:
+                source, alias = f"{source} as r", "r"
+            select = columns(row_type, alias)
+        query = f"select {select} from {source}"  # noqa: S608 - names only, no values
+
+        def work(conn: Connection) -> list[Row]:
+            # Binary: whatever DateStyle and IntervalStyle the database has been given.
+            with conn.cursor(row_factory=class_row(row_type), binary=True) as cur:
+                return cur.execute(query, params).fetchall()
+
+        return self.database.run(work, repeatable=repeatable)
+
+    def _one(
+        self,
+        row_type: type[Row],
+        source: str,
+        params: Sequence[Any] | Mapping[str, Any] = (),
+        *,
+        alias: str = "",
+        select: str | None = None,
+        repeatable: bool = True,
+    ) -> Row:
+        [row] = self._rows(
+            row_type, source, params, alias=alias, select=select, repeatable=repeatable
+        )
+        return row
+
+    def _scalars(self, query: str, params: Sequence[Any]) -> list[Any]:
+        def work(conn: Connection) -> list[Any]:
+            with conn.cursor(binary=True) as cur:
+                return [row[0] for row in cur.execute(query, params)]
+
+        return self.database.run(work)
+
+
+def storable(value: Any, argument: str) -> Jsonb:
+    """Wrap a value as jsonb; refuse here what PostgreSQL cannot store, with a clear message."""
+    text = json.dumps(value, ensure_ascii=False, default=_plain)
+    if "\\u0000" in text and _holds(value, "\0"):
+        raise InvalidInput(f"{argument} holds a NUL character, which PostgreSQL cannot store")
+    try:
+        text.encode()
+    except UnicodeEncodeError as exc:
+        raise InvalidInput(
+            f"{argument} is not valid Unicode near {text[max(0, exc.start - 10) : exc.start]!r}"
+        ) from None
+    return Jsonb(value, dumps=lambda _: text)
+
+
+def _plain(value: Any) -> Any:
+    """Write what JSON has no type for the way PostgreSQL reads it."""
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():f} s"
+    if isinstance(value, UUID):
+        return str(value)
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
+
+
+def _holds(value: Any, character: str) -> bool:
+    if isinstance(value, str):
+        return character in value
+    if isinstance(value, dict):
+        return any(_holds(k, character) or _holds(v, character) for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return any(_holds(item, character) for item in value)
+    return False
+
+
+def _named(given: Mapping[str, Any], types: Mapping[str, str]) -> tuple[str, dict[str, Any]]:
+    """Write the arguments that are given in named notation, with casts.
+
+    With the casts a value that does not fit is reported as such, and not as a missing function.
+    """
+    params = {name: value for name, value in given.items() if value is not None}
+    arguments = ", ".join(f"{name} => %({name})s::{types[name]}" for name in params)
+    return arguments, params
