@@ -1,0 +1,18 @@
+create or replace function persona.set_setting(name text, value jsonb) returns persona.settings
+language plpgsql volatile security definer
+set search_path = pg_catalog, persona, pg_temp as $$
+declare
+  v_setting persona.settings;
+begin
+  update persona.settings as s set value = set_setting.value
+  where s.name = set_setting.name
+    and jsonb_typeof(set_setting.value) = case jsonb_typeof(s.value) when 'null' then jsonb_typeof(set_setting.value)
+      else jsonb_typeof(s.value) end
+  returning * into v_setting;
+  if not found then
+    perform persona._invalid('name', set_setting.name, format('with a value of the same kind, one of: %s',
+      (select string_agg(s.name || ' (' || jsonb_typeof(s.value) || ')', ', ' order by s.name) from persona.settings as s)));
+  end if;
+  return v_setting;
+end $$;
+comment on function persona.set_setting(text, jsonb) is 'Admin API. Changes a setting of the queue. PJ422.';

@@ -1,0 +1,81 @@
+-- Adds a job, or returns the one that is already there: the job of the same id, or the unfinished job of the same
+-- dedupe_key, unchanged. Repeating a create whose answer was lost is therefore safe.
+-- The wake-up comes after the insert, in a statement of its own: see _wake.
+create or replace function persona.create_job(
+  job_type text,
+  payload jsonb default '{}',
+  agent text default null,
+  id uuid default null,
+  priority integer default 0,
+  run_at timestamptz default null,
+  timeout interval default null,
+  idle_timeout interval default null,
+  max_attempts integer default null,
+  dedupe_key text default null,
+  lock_key text default null,
+  parent_job_id uuid default null,
+  depends_on uuid[] default null,
+  tags text[] default null,
+  source_file text default null,
+  source_line integer default null,
+  delegated_by text default null,
+  business text default null
+) returns persona.jobs
+language plpgsql volatile security definer
+set search_path = pg_catalog, persona, pg_temp as $$
+#variable_conflict use_column  -- on conflict (id): arguments bear the names of columns
+declare
+  v_agent persona.agents := persona._check_job(
+    create_job.job_type, create_job.payload, create_job.agent, create_job.timeout, create_job.idle_timeout,
+    create_job.max_attempts, create_job.dedupe_key, create_job.lock_key);
+  v_id uuid := coalesce(create_job.id, persona._new_id());
+  v_run_at timestamptz := coalesce(create_job.run_at, now());
+  v_parent persona.jobs;
+  v_job persona.jobs;
+begin
+  if create_job.parent_job_id is not null then
+    v_parent := persona._check_parent(create_job.parent_job_id);
+  end if;
+  loop
+    insert into persona.jobs (
+      id, job_type, status, status_reason, agent, business, priority, run_at, payload, timeout, idle_timeout,
+      max_attempts, dedupe_key, lock_key, parent_job_id, root_job_id, depth, delegated_by, tags,
+      source_file, source_line, created_by)
+    values (
+      v_id, create_job.job_type,
+      case when cardinality(create_job.depends_on) > 0 then 'blocked' else 'pending' end,
+      case when cardinality(create_job.depends_on) > 0 then 'waits for other jobs' end,
+      v_agent.name, coalesce(nullif(create_job.business, ''), v_parent.business),
+      coalesce(create_job.priority, 0), v_run_at, create_job.payload, create_job.timeout, create_job.idle_timeout,
+      coalesce(create_job.max_attempts, v_agent.max_attempts, case when v_agent.costs_money then 1 else 3 end),
+      create_job.dedupe_key, create_job.lock_key, v_parent.id, coalesce(v_parent.root_job_id, v_id),
+      coalesce(v_parent.depth + 1, 0), create_job.delegated_by, coalesce(create_job.tags, '{}'),
+      create_job.source_file, create_job.source_line, persona._caller())
+    on conflict do nothing
+    returning * into v_job;
+    exit when found;
+
+    select * into v_job from persona.jobs as j where j.id = v_id;
+    if found then
+      return v_job;
+    end if;
+    select * into v_job from persona.jobs as j where j.dedupe_live = create_job.dedupe_key;
+    if found then
+      return v_job;
+    end if;
+    -- The live job of that key ended between the two statements: try again.
+  end loop;
+
+  if v_job.status = 'pending' then
+    insert into persona.job_queue (seq, job_id, agent, priority, run_at, lock_key, waits_on)
+    values (v_job.seq, v_job.id, v_job.agent, v_job.priority, v_job.run_at, v_job.lock_key,
+      case when v_agent.is_external then 'external' when v_run_at > now() then 'time' end);
+    perform persona._wake(v_job.agent);
+    return v_job;
+  end if;
+  return persona._add_dependencies(v_job.id, create_job.depends_on);
+end $$;
+comment on function persona.create_job(
+  text, jsonb, text, uuid, integer, timestamptz, interval, interval, integer, text, text, uuid, uuid[], text[],
+  text, integer, text, text) is
+  'Client API. Creates a job and returns its row; the same id, or the dedupe_key of an unfinished job, returns that job unchanged. PJ422 names a bad argument, PJ403 an agent that only admins may use.';

@@ -1,0 +1,88 @@
+-- Why is it not running? One line.
+create or replace function persona.explain_job(ref text) returns text
+language plpgsql stable security definer
+set search_path = pg_catalog, persona, pg_temp as $$
+declare
+  v_job persona.jobs := persona.get_job(explain_job.ref);
+  v_lease persona.job_leases;
+  v_agent persona.agents;
+  v_gate persona.gates;
+  v_text text;
+  v_count bigint;
+begin
+  case v_job.status
+  when 'completed' then
+    return format('completed %s, attempt %s', v_job.completed_at, v_job.attempt);
+  when 'failed' then
+    return format('failed after %s of %s attempts: %s', v_job.attempt, v_job.max_attempts, v_job.error);
+  when 'cancelled' then
+    return format('cancelled %s: %s', v_job.completed_at, coalesce(v_job.cancel_reason, 'no reason given'));
+  when 'held' then
+    return format('held: %s; persona release %s lets it run', coalesce(v_job.status_reason, 'no reason given'), v_job.short_id);
+  when 'blocked' then
+    select count(*), string_agg(n.short_id || ' (' || n.status || ')', ', ' order by n.seq) filter (where d.n <= 5)
+    into v_count, v_text
+    from (
+      select o.needs_job_id, row_number() over (order by o.needs_job_id) as n
+      from persona.job_dependencies as o where o.job_id = v_job.id and not o.is_settled) as d
+    join persona.jobs as n on n.id = d.needs_job_id;
+    return format('waits for %s job(s): %s%s', v_count, v_text, case when v_count > 5 then ', ...' else '' end);
+  when 'running' then
+    select * into v_lease from persona.job_leases as l where l.job_id = v_job.id;
+    select r.name || ' on ' || r.hostname into v_text from persona.runners as r where r.id = v_lease.runner_id;
+    if v_lease.expires_at < now() then
+      return format('hung: no heartbeat from %s since %s; it is recovered by the next tick of any runner',
+        coalesce(v_text, 'its runner'), v_lease.heartbeat_at);
+    end if;
+    return format('running on %s, attempt %s of %s, last heartbeat %s s ago%s', coalesce(v_text, 'an outside driver'),
+      v_job.attempt, v_job.max_attempts, round(extract(epoch from now() - v_lease.heartbeat_at)),
+      case when v_lease.stop_requested then '; ' || v_job.status_reason else '' end);
+  else
+    null;  -- pending: below
+  end case;
+
+  perform from persona.job_queue as q where q.seq = v_job.seq;
+  if not found then
+    return 'pending, but without an entry in the queue: an admin repairs that with select persona.rebuild_queue()';
+  end if;
+  select * into v_agent from persona.agents as a where a.name = v_job.agent;
+  if v_agent.name is null then
+    return format('waits: agent %s is not registered', v_job.agent);
+  elsif v_agent.is_external then
+    return format('waits for its driver: agent %s is external, no runner claims its jobs', v_agent.name);
+  elsif v_job.run_at > now() then
+    return format('waits until %s%s', v_job.run_at, coalesce(': ' || v_job.status_reason, ''));
+  elsif not v_agent.is_active then
+    return format('waits: agent %s is disabled; persona agents enable %s', v_agent.name, v_agent.name);
+  end if;
+  select * into v_gate from persona.gates as g
+  where g.provider = v_agent.provider and g.state <> 'open' and (g.reopens_at is null or g.reopens_at > now())
+  limit 1;
+  if found then
+    return format('waits: provider %s is closed until %s: %s', v_gate.provider,
+      coalesce(v_gate.reopens_at::text, 'somebody opens it'), coalesce(v_gate.reason, 'no reason given'));
+  end if;
+  select j.short_id into v_text
+  from persona.job_leases as l join persona.jobs as j on j.id = l.job_id where l.lock_key = v_job.lock_key;
+  if found then
+    return format('waits: job %s is running under the same lock key "%s"', v_text, v_job.lock_key);
+  end if;
+  if v_agent.max_concurrent is not null then
+    select count(*) into v_count from persona.job_leases as l where l.agent = v_agent.name;
+    if v_count >= v_agent.max_concurrent then
+      return format('waits: agent %s runs %s of at most %s jobs', v_agent.name, v_count, v_agent.max_concurrent);
+    end if;
+  end if;
+  select count(*) into v_count from persona.runners as r
+  where r.ended_at is null and r.drain_requested_at is null and r.last_seen_at > now() - greatest(r.lease, interval '1 minute')
+    and (r.agents is null or v_job.agent = any(r.agents));
+  if v_count = 0 then
+    return format('waits: no live runner serves agent %s; start one with persona-worker', v_agent.name);
+  end if;
+  select count(*) into v_count from persona.job_queue as q
+  where q.agent = v_job.agent and q.waits_on is null
+    and (q.priority > v_job.priority or (q.priority = v_job.priority and (q.run_at, q.seq) < (v_job.run_at, v_job.seq)));
+  return format('ready: %s job(s) of agent %s go first', v_count, v_agent.name);
+end $$;
+comment on function persona.explain_job(text) is
+  'Viewer API. One line that says why a job is not running, or how it runs. PJ404, PJ300.';

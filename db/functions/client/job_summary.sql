@@ -1,0 +1,27 @@
+-- Counts by status. The narrow tables give those of unfinished jobs; completed is what is left of the total, so
+-- that no scan reads the wide rows.
+create or replace function persona.job_summary()
+returns table (
+  pending bigint, running bigint, completed bigint, failed bigint, cancelled bigint, blocked bigint, held bigint,
+  hung bigint, oldest_pending_seconds numeric, cost_today numeric, unseen_alerts bigint)
+language sql stable security definer
+set search_path = pg_catalog, persona, pg_temp as $$
+  select p.n, l.n, t.n - p.n - l.n - a.failed - a.cancelled - a.blocked - a.held,
+    a.failed, a.cancelled, a.blocked, a.held, l.hung,
+    (select round(extract(epoch from now() - min(q.run_at)), 1) from persona.job_queue as q where q.run_at <= now()),
+    (select coalesce(sum(c.amount_usd), 0) from persona.cost_ledger as c
+     where c.kind = 'booked' and c.at >= date_trunc('day', now())),
+    (select count(*) from persona.alerts as s where s.seen_at is null)
+  from (select count(*) as n from persona.job_queue) as p
+  cross join (
+    select count(*) as n, count(*) filter (where l.expires_at < now()) as hung from persona.job_leases as l) as l
+  cross join (select count(*) as n from persona.jobs) as t
+  cross join (
+    select count(*) filter (where j.attention = 'failed') as failed,
+      count(*) filter (where j.attention = 'cancelled') as cancelled,
+      count(*) filter (where j.attention = 'blocked') as blocked,
+      count(*) filter (where j.attention = 'held') as held
+    from persona.jobs as j where j.attention is not null) as a;
+$$;
+comment on function persona.job_summary() is
+  'Viewer API. Jobs by status (running includes hung), age of the oldest pending one, today''s cost, unseen alerts.';

@@ -1,0 +1,45 @@
+-- The state machine, for every writer. The trigger's WHEN lets legal changes pass without a call of this function.
+create or replace function persona._jobs_guard() returns trigger
+language plpgsql
+set search_path = pg_catalog, persona, pg_temp as $$
+begin
+  if old.status in ('completed', 'failed', 'cancelled') and new.status = old.status then
+    if (new.exit_code, new.error, new.failure_kind, new.completed_at, new.lease, new.attempt, new.result)
+       is distinct from
+       (old.exit_code, old.error, old.failure_kind, old.completed_at, old.lease, old.attempt, old.result)
+    then
+      perform persona._raise('PJ423',
+        format('job %s has ended (%s): its outcome does not change any more', old.short_id, old.status),
+        jsonb_build_object('id', old.id, 'from', old.status, 'to', new.status), null);
+    end if;
+  elsif new.status <> old.status and not (
+    case old.status
+      when 'blocked' then new.status in ('pending', 'failed', 'cancelled')
+      when 'pending' then new.status in ('running', 'held', 'cancelled')
+      when 'running' then new.status in ('pending', 'held', 'completed', 'failed', 'cancelled')
+      when 'held' then new.status in ('pending', 'cancelled')
+      when 'completed' then false
+      else new.status = 'pending' and new.retried_at is not distinct from now()
+        and old.retried_at is distinct from new.retried_at and new.completed_at is null
+    end)
+  then
+    perform persona._raise('PJ423',
+      format('job %s is %s and cannot become %s', old.short_id, old.status, new.status),
+      jsonb_build_object('id', old.id, 'from', old.status, 'to', new.status),
+      case when old.status in ('failed', 'cancelled') then 'Only retry_job starts it again.' end);
+  end if;
+  if new.updated_at <= old.updated_at then
+    new.updated_at := greatest(now(), old.updated_at + interval '1 microsecond');
+  end if;
+  return new;
+end $$;
+comment on function persona._jobs_guard() is 'Trigger. Refuses illegal transitions (PJ423) and keeps updated_at growing.';
+
+create or replace trigger jobs_guard before update on persona.jobs
+for each row when (
+  old.status in ('completed', 'failed', 'cancelled')
+  or new.updated_at <= old.updated_at
+  or (old.status <> new.status and not (
+    (old.status = 'pending' and new.status in ('running', 'held', 'cancelled'))
+    or (old.status = 'running' and new.status in ('pending', 'held', 'completed', 'failed', 'cancelled')))))
+execute function persona._jobs_guard();

@@ -1,0 +1,73 @@
+-- Picks and locks entries of the queue in the order priority, run_at, arrival: the first so many of each agent by
+-- its own stretch of the index, so that a long queue of an agent with nothing to give costs nothing.
+-- Of entries with a lock key it keeps one a key, and only where no running job has the key; the others it parks,
+-- where they wait for _unpark. An advisory lock on the key orders that against _unpark; it is only ever tried here.
+-- Lock order: entry, then job, both with SKIP LOCKED, so a claim waits for nobody.
+create or replace function persona._pick_jobs(
+  p_agents text[], p_limits integer[], p_max integer, out ids uuid[], out seqs bigint[], out parked boolean)
+language plpgsql volatile
+set search_path = pg_catalog, persona, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off as $$
+declare
+  v_keys text[];
+  v_has_keys boolean;
+  v_entry record;
+  v_dropped bigint[] := array[]::bigint[];
+begin
+  parked := false;
+  select array_agg(c.seq order by c.priority desc, c.run_at, c.seq),
+    array_agg(c.job_id order by c.priority desc, c.run_at, c.seq),
+    bool_or(c.lock_key is not null)
+  into seqs, ids, v_has_keys
+  from (
+    select e.seq, e.job_id, e.priority, e.run_at, e.lock_key
+    from unnest(p_agents, p_limits) as a (name, free)
+    cross join lateral (
+      select q.seq, q.job_id, q.priority, q.run_at, q.lock_key
+      from persona.job_queue as q
+      where q.agent = a.name and q.waits_on is null
+      order by q.priority desc, q.run_at, q.seq
+      limit a.free
+      for update skip locked
+    ) as e
+    order by e.priority desc, e.run_at, e.seq
+    limit p_max
+  ) as c;
+
+  if v_has_keys then
+    v_keys := array[]::text[];
+    for v_entry in
+      select q.seq, q.lock_key from persona.job_queue as q
+      where q.seq = any(seqs) and q.lock_key is not null
+      order by q.priority desc, q.run_at, q.seq
+    loop
+      if not pg_try_advisory_xact_lock(hashtext('persona.lock_key'), hashtext(v_entry.lock_key)) then
+        v_dropped := v_dropped || v_entry.seq;
+      elsif v_entry.lock_key = any(v_keys)
+        or exists (select from persona.job_leases as l where l.lock_key = v_entry.lock_key)
+      then
+        update persona.job_queue as q set waits_on = 'lock' where q.seq = v_entry.seq;
+        v_dropped := v_dropped || v_entry.seq;
+        parked := true;
+      else
+        v_keys := v_keys || v_entry.lock_key;
+      end if;
+    end loop;
+    if cardinality(v_dropped) > 0 then
+      seqs := array(select s.seq from unnest(seqs) as s (seq) where s.seq <> all(v_dropped));
+      ids := array(select q.job_id from persona.job_queue as q where q.seq = any(seqs));
+    end if;
+  end if;
+
+  -- A job whose row somebody is changing just now is left in the queue.
+  select array_agg(j.id), array_agg(j.seq) into ids, seqs
+  from (
+    select j.id, j.seq from persona.jobs as j
+    where j.id = any(ids) and j.status = 'pending' for no key update skip locked
+  ) as j;
+end $$;
+comment on function persona._pick_jobs(text[], integer[], integer) is
+  'Internal. Locks the next claimable jobs of these agents, at most so many of each and in all.';

@@ -1,0 +1,193 @@
+-- How executions end: the one place where running jobs leave running. For a batch of reports of one lease holder it
+-- decides retry or end, writes the jobs, the history, and lets go what waited for them.
+-- The report counts only while its lease is held (P3): job and lease are locked first, job before lease. A report
+-- repeated after its answer was lost is answered as repeated; one that comes after the lease was lost changes
+-- nothing but is kept as stale_result of its attempt.
+-- outcome: completed; failed, timeout, idle_timeout (counted attempts, retried while some are left);
+-- cancelled, held (a requested stop); rate_limited, given_back, orphaned (not counted).
+create or replace function persona._settle(p_runner_id uuid, p_items jsonb)
+returns table (job_id uuid, lease bigint, status text, result_status text)
+language plpgsql volatile
+set search_path = pg_catalog, persona, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off as $$
+#variable_conflict use_column
+declare
+  v_ids uuid[];
+  v_held uuid[];
+  v_rescue_cap integer := persona._setting('rescue_cap')::integer;
+  v_ended uuid[];
+  v_failed uuid[];
+  v_keys text[];
+  v_agents text[];
+  v_agent text;
+begin
+  v_ids := array(select distinct i.job_id from jsonb_to_recordset(p_items) as i (job_id uuid));
+  perform from persona.jobs as j where j.id = any(v_ids) order by j.id for no key update;
+  v_held := array(
+    select l.job_id from persona.job_leases as l
+    where l.job_id = any(v_ids) and l.runner_id = p_runner_id order by l.job_id for update);
+
+  return query
+    with item as materialized (
+      select i.*, i.outcome in (
+          'completed', 'failed', 'timeout', 'idle_timeout', 'cancelled', 'held', 'rate_limited', 'given_back',
+          'orphaned') as is_known
+      from jsonb_to_recordset(p_items) as i (
+        job_id uuid, lease bigint, outcome text, exit_code integer, error text, failure_kind text, result jsonb,
+        cost_usd numeric, tokens jsonb, session_id text, model text, pid integer, retry_at timestamptz)
+    ), current as (
+      select i.job_id, i.lease, i.outcome, i.exit_code, i.error, i.failure_kind, i.result, i.cost_usd, i.tokens,
+        i.session_id, i.model, coalesce(i.pid, l.pid) as pid, i.retry_at,
+        j.attempt, j.max_attempts, j.interruptions, j.agent, j.lock_key, j.cancel_reason, j.status_reason,
+        l.claimed_at, l.progress, l.progress_text,
+        case
+          when i.outcome = 'completed' then 'completed'
+          when j.cancel_requested_at is not null then coalesce(j.stop_as, 'cancelled')
+          when i.outcome in ('cancelled', 'held') then i.outcome
+          when i.outcome in ('rate_limited', 'given_back') then 'pending'
+          when a.is_external and i.outcome = 'orphaned' then 'failed'
+          when i.outcome = 'orphaned' then
+            case when j.interruptions + 1 >= v_rescue_cap then 'failed' else 'pending' end
+          when i.failure_kind in ('not_found', 'auth', 'billing', 'max_turns', 'budget') then 'failed'
+          when j.attempt < j.max_attempts then 'pending'
+          else 'failed'
+        end as new_status,
+        -- An interrupted execution gives its number back; so does one that was held.
+        i.outcome in ('completed', 'failed', 'timeout', 'idle_timeout', 'cancelled')
+          and not (j.cancel_requested_at is not null and j.stop_as = 'held' and i.outcome <> 'completed') as is_counted
+      from item as i
+      join persona.job_leases as l
+        on l.job_id = i.job_id and l.lease = i.lease and l.runner_id = p_runner_id
+      join persona.jobs as j on j.id = i.job_id and j.status = 'running'
+      left join persona.agents as a on a.name = j.agent
+      where i.is_known and i.job_id = any(v_held)
+    ), decided as materialized (
+      select c.*, case
+          when c.new_status in ('cancelled', 'held') then c.new_status
+          else c.outcome
+        end as attempt_outcome,
+        case
+          when c.new_status = 'completed' then null
+          when c.new_status = 'cancelled' then coalesce(c.cancel_reason, c.error, 'cancelled')
+          when c.new_status = 'held' then c.error
+          when c.new_status = 'failed' and c.outcome = 'orphaned' then
+            case when c.interruptions + 1 >= v_rescue_cap
+              then format('orphaned %s times', c.interruptions + 1) else 'driver lost' end
+          else coalesce(c.error, case
+            when c.exit_code is not null then format('exit code %s', c.exit_code)
+            else replace(c.outcome, '_', ' ') end)
+        end as new_error,
+        case
+          when c.new_status = 'completed' then null
+          when c.new_status = 'cancelled' then 'cancelled'
+          when c.new_status = 'held' then null
+          else coalesce(c.failure_kind, case c.outcome when 'failed' then 'unknown' else c.outcome end)
+        end as new_kind
+      from current as c
+    ), written as (
+      update persona.jobs as j
+      set status = d.new_status,
+          status_reason = case d.new_status
+            when 'held' then coalesce(d.cancel_reason, d.status_reason)
+            when 'pending' then left(format('%s: %s', replace(d.outcome, '_', ' '), d.new_error), 200)
+          end,
+          attempt = case when d.is_counted then j.attempt else greatest(j.attempt - 1, 0) end,
+          interruptions = j.interruptions + (d.outcome = 'orphaned')::integer,
+          run_at = case
+            when d.new_status <> 'pending' or d.outcome in ('given_back', 'orphaned') then j.run_at
+            when d.outcome = 'rate_limited' then coalesce(
+              d.retry_at, now() + make_interval(secs => persona._setting('rate_limit_wait_seconds')::double precision))
+            else greatest(coalesce(d.retry_at, '-infinity'), now() + persona._retry_delay(d.attempt))
+          end,
+          completed_at = case when d.new_status in ('completed', 'failed', 'cancelled') then now() end,
+          exit_code = d.exit_code, error = d.new_error, failure_kind = d.new_kind,
+          result = coalesce(d.result, j.result), pid = d.pid,
+          progress = coalesce(d.progress, j.progress), progress_text = coalesce(d.progress_text, j.progress_text),
+          cost_usd = case when d.cost_usd is null then j.cost_usd else coalesce(j.cost_usd, 0) + d.cost_usd end,
+          tokens = case when d.tokens is null then j.tokens else persona._add_tokens(j.tokens, d.tokens) end,
+          session_id = coalesce(d.session_id, j.session_id), model = coalesce(d.model, j.model),
+          cancel_requested_at = case when d.new_status in ('pending', 'held') then null else j.cancel_requested_at end,
+          cancel_force = false, stop_as = null,
+          updated_at = greatest(now(), j.updated_at + interval '1 microsecond')
+      from decided as d
+      where j.id = d.job_id
+      returning j.id, j.business, j.root_job_id
+    ), freed as (
+      delete from persona.job_leases as l where l.job_id = any(array(select d.job_id from decided as d))
+    ), remembered as (
+      insert into persona.job_attempts (
+        job_id, lease, attempt, is_counted, outcome, runner_id, runner_name, hostname, pid, started_at, ended_at,
+        exit_code, error, failure_kind, result, cost_usd, tokens, session_id, model)
+      select d.job_id, d.lease, d.attempt, d.is_counted, d.attempt_outcome, p_runner_id, r.name, r.hostname, d.pid,
+        d.claimed_at, now(), d.exit_code, d.new_error, d.new_kind,
+        case when d.new_status <> 'completed' then d.result end, d.cost_usd, d.tokens, d.session_id, d.model
+      from decided as d
+      left join persona.runners as r on r.id = p_runner_id
+    ), booked as (
+      insert into persona.cost_ledger (job_id, root_job_id, lease, agent, business, model, kind, amount_usd, tokens)
+      select d.job_id, w.root_job_id, d.lease, d.agent, w.business, d.model, 'booked', d.cost_usd, d.tokens
+      from decided as d
+      join written as w on w.id = d.job_id
+      where d.cost_usd is not null
+    ), late as (
+      -- Not held: the same report again, or one that came too late.
+      select i.job_id, i.lease, case
+          when not coalesce(i.is_known, false) then 'invalid'
+          when a.job_id is not null and a.outcome = i.outcome and a.runner_id = p_runner_id then 'repeated'
+          when a.job_id is not null and a.outcome in ('cancelled', 'held') and a.runner_id = p_runner_id
+            and a.exit_code is not distinct from i.exit_code then 'repeated'
+          else 'lost'
+        end as status,
+        a.job_id is not null as has_attempt,
+        to_jsonb(i) - 'is_known' - 'job_id' - 'lease' as report
+      from item as i
+      left join persona.job_attempts as a on a.job_id = i.job_id and a.lease = i.lease
+      where i.job_id is null or i.lease is null or not coalesce(i.is_known, false)
+        or not exists (
+          select from persona.job_leases as l
+          where l.job_id = i.job_id and l.lease = i.lease and l.runner_id = p_runner_id)
+    ), kept as (
+      update persona.job_attempts as a set stale_result = t.report
+      from late as t
+      where t.status = 'lost' and t.has_attempt and a.job_id = t.job_id and a.lease = t.lease
+        and a.runner_id = p_runner_id and a.stale_result is null
+    )
+    select d.job_id, d.lease, 'ok', d.new_status from decided as d
+    union all
+    select t.job_id, t.lease, t.status, (select j.status from persona.jobs as j where j.id = t.job_id)
+    from late as t;
+
+  -- What the ended ones let go. Most batches have none of this: three look-ups by key.
+  select array_agg(j.id) filter (where j.status in ('completed', 'failed', 'cancelled')),
+    array_agg(j.id) filter (where j.status = 'failed' and j.completed_at = now()),
+    array_agg(j.lock_key) filter (where j.lock_key is not null),
+    array_agg(distinct j.agent) filter (where a.max_concurrent is not null)
+  into v_ended, v_failed, v_keys, v_agents
+  from persona.jobs as j
+  left join persona.agents as a on a.name = j.agent
+  where j.id = any(v_held) and j.status <> 'running';
+
+  if v_keys is not null then
+    perform persona._unpark(v_keys);
+  end if;
+  if exists (
+    select from persona.job_dependencies as d where d.needs_job_id = any(v_ended) and not d.is_settled)
+  then
+    perform persona._settle_dependents(v_ended);
+  end if;
+  if v_failed is not null then
+    insert into persona.alerts (kind, job_id, message)
+    select 'job_failed', j.id, format('%s job %s of agent %s failed after %s attempt(s): %s',
+      j.job_type, j.short_id, j.agent, j.attempt, left(j.error, 500))
+    from persona.jobs as j
+    where j.id = any(v_failed);
+  end if;
+  foreach v_agent in array coalesce(v_agents, '{}') loop
+    perform persona._wake(v_agent);
+  end loop;
+end $$;
+comment on function persona._settle(uuid, jsonb) is
+  'Internal. Ends executions; one status an item: ok, repeated, lost or invalid.';

@@ -1,0 +1,120 @@
+-- Hands out the next jobs, oldest of the highest priority first, each under a new lease.
+-- One transaction checks everything: the runner's agents, active agents, provider gates, limits of agents over all
+-- machines, lock keys, run_at. A limit is kept exactly because every claim of a limited agent locks the agent's row
+-- before it counts, in an earlier statement than the count; a claim that finds the row locked leaves that agent out.
+-- The planner switches keep a plan that was made while the tables were small from reading them whole later; what
+-- such a plan costs on paper would start the JIT compiler.
+-- A runner that gets less than it asked for is marked idle in the same transaction: see _wake.
+create or replace function persona.claim_jobs(runner_id uuid, max_jobs integer default 1)
+returns setof persona.claimed_job
+language plpgsql volatile security definer
+set search_path = pg_catalog, persona, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off as $$
+declare
+  v_runner persona.runners := persona._runner(claim_jobs.runner_id);
+  v_limited text[];
+  v_agents text[];
+  v_limits integer[];
+  v_ids uuid[];
+  v_seqs bigint[];
+  v_parked boolean;
+  v_found integer;
+  v_left integer := claim_jobs.max_jobs;
+  v_rounds integer := 0;
+begin
+  perform persona._refuse_late('claim_jobs');
+  if claim_jobs.max_jobs is null or claim_jobs.max_jobs not between 1 and 10000 then
+    perform persona._invalid('max_jobs', claim_jobs.max_jobs::text, '1 to 10000 is allowed');
+  end if;
+  if v_runner.drain_requested_at is not null then
+    return;
+  end if;
+
+  -- Delayed jobs that have come due.
+  update persona.job_queue as q set waits_on = null
+  where q.seq = any(array(
+    select d.seq from persona.job_queue as d
+    where d.waits_on = 'time' and d.run_at <= now()
+    order by d.run_at limit 1000 for update skip locked));
+
+  v_limited := array(
+    select a.name from persona._open_agents(v_runner.agents) as a where a.max_concurrent is not null);
+  if cardinality(v_limited) > 0 then
+    v_limited := array(
+      select a.name from persona.agents as a
+      where a.name = any(v_limited)
+        and exists (select from persona.job_queue as q where q.agent = a.name and q.waits_on is null)
+      order by a.name for no key update skip locked);
+  end if;
+
+  -- Each round that only parked entries of busy lock keys is followed by another one, within bounds.
+  while v_left > 0 and v_rounds < 20 loop
+    v_rounds := v_rounds + 1;
+    select array_agg(a.name), array_agg(a.free) into v_agents, v_limits
+    from (
+      select o.name, case
+          when o.max_concurrent is null then v_left
+          else least(v_left, o.max_concurrent - (
+            select count(*) from persona.job_leases as l where l.agent = o.name))::integer
+        end as free
+      from persona._open_agents(v_runner.agents) as o
+      where o.max_concurrent is null or o.name = any(v_limited)
+    ) as a
+    where a.free > 0;
+    exit when v_agents is null;
+
+    select p.ids, p.seqs, p.parked into v_ids, v_seqs, v_parked
+    from persona._pick_jobs(v_agents, v_limits, v_left) as p;
+    if v_ids is not null then
+      delete from persona.job_queue as q where q.seq = any(v_seqs);
+      return query
+        with claimed as (
+          update persona.jobs as j
+          set status = 'running', status_reason = null, attempt = j.attempt + 1,
+              lease = greatest(j.lease + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint),
+              runner_id = v_runner.id, hostname = v_runner.hostname, pid = null, started_at = now(),
+              exit_code = null, error = null, failure_kind = null, progress = null, progress_text = null,
+              cancel_requested_at = null, cancel_reason = null, cancel_force = false, stop_as = null,
+              updated_at = greatest(now(), j.updated_at + interval '1 microsecond')
+          where j.id = any(v_ids)
+          returning j.id, j.short_id, j.seq, j.job_type, j.agent, j.status, j.payload, j.priority, j.run_at,
+            j.attempt, j.max_attempts, j.lease, j.timeout, j.idle_timeout, j.session_id, j.parent_job_id, j.depth,
+            j.business, j.source_file, j.lock_key
+        ), leased as (
+          insert into persona.job_leases (
+            job_id, lease, runner_id, agent, lock_key, lease_length, claimed_at, heartbeat_at, expires_at,
+            boot_id, machine_id, pid_namespace)
+          select c.id, c.lease, v_runner.id, c.agent, c.lock_key, v_runner.lease, now(), now(),
+            now() + v_runner.lease, v_runner.boot_id, v_runner.machine_id, v_runner.pid_namespace
+          from claimed as c
+        )
+        select c.id, c.short_id, c.job_type, c.agent, c.status, c.payload, c.priority, c.attempt, c.max_attempts,
+          c.lease, extract(epoch from v_runner.lease)::double precision,
+          a.argv, a.stdin_template, t.prompt_template, t.script_argv, t.prompt_file, a.env, a.workdir, a.provider,
+          a.model, a.launcher, a.output_format,
+          extract(epoch from coalesce(c.timeout, a.timeout))::double precision,
+          extract(epoch from coalesce(c.idle_timeout, a.idle_timeout))::double precision,
+          extract(epoch from a.kill_grace)::double precision, a.output_limit, a.keeps_conversation,
+          c.session_id, c.parent_job_id, c.depth, c.business, c.source_file
+        from claimed as c
+        join persona.agents as a on a.name = c.agent
+        left join persona.job_types as t on t.name = c.job_type
+        order by c.priority desc, c.run_at, c.seq;
+      get diagnostics v_found = row_count;
+      v_left := v_left - v_found;
+    end if;
+    exit when not v_parked;
+  end loop;
+
+  if v_left > 0 then
+    insert into persona.idle_runners (runner_id, agents) values (v_runner.id, v_runner.agents)
+    on conflict do nothing;
+  else
+    delete from persona.idle_runners as i where i.runner_id = v_runner.id;
+  end if;
+end $$;
+comment on function persona.claim_jobs(uuid, integer) is
+  'Runner API. Claims up to max_jobs jobs, oldest of the highest priority first, each under a new lease, and returns what it takes to run them. PJ410 where the runner is not registered any more.';

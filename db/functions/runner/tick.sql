@@ -1,0 +1,34 @@
+-- Upkeep, called by every runner now and then; an advisory lock lets one through, the others return at once.
+-- Each part stands alone: DDL on job_logs gives up after 100 ms and comes again next time, because a lock on the
+-- log table that waits behind one long reader would make every append wait behind it.
+create or replace function persona.tick() returns jsonb
+language plpgsql volatile security definer
+set search_path = pg_catalog, persona, pg_temp as $$
+declare
+  v_recovered integer;
+  v_lost integer;
+begin
+  if not pg_try_advisory_xact_lock(hashtext('persona.tick'), 0) then
+    return jsonb_build_object('skipped', true);
+  end if;
+  select count(*) into v_recovered from persona.recover_hung_jobs();
+
+  -- Runners that have not been heard of for longer than their lease hold nothing any more.
+  with lost as (
+    update persona.runners as r set ended_at = now(), ended_reason = 'lost'
+    where r.ended_at is null and r.last_seen_at < now() - 2 * r.lease
+      and not exists (select from persona.job_leases as l where l.runner_id = r.id)
+    returning r.id
+  ), unmarked as (
+    delete from persona.idle_runners as i where i.runner_id in (select l.id from lost as l)
+  )
+  select count(*) into v_lost from lost;
+  delete from persona.runners as r
+  where r.ended_at < now() - make_interval(days => persona._setting('runner_retention_days')::integer)
+    and not exists (select from persona.job_leases as l where l.runner_id = r.id);
+
+  return jsonb_build_object(
+    'recovered', v_recovered, 'runners_lost', v_lost, 'log_partitions', persona._upkeep_logs());
+end $$;
+comment on function persona.tick() is
+  'Runner API. Upkeep: hung jobs, lost runners, log partitions. Returns what was done, or {"skipped": true} while another session does it.';

@@ -1,0 +1,130 @@
+-- Installs or upgrades the schema persona: psql -X -f db/install.sql
+-- Run it as often as you like: a migration runs once, functions and views are replaced each time. All of it is one
+-- transaction, so a running system sees either the old schema or the new one. It gives up after 5 s where a lock
+-- cannot be had; run it again then. No superuser and no extension is needed, only CREATE on the database.
+-- persona db migrate applies the same files in the same order, and checks the migrations' checksums.
+\set ON_ERROR_STOP on
+begin;
+set local lock_timeout = '5s';
+set local client_min_messages = warning;
+set local check_function_bodies = off;
+set local search_path = pg_catalog, pg_temp;
+-- One install at a time, from whichever door.
+do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $$;
+
+\ir bootstrap.sql
+\ir functions/internal/_new_id.sql
+
+\set migration 0001_settings.sql
+\ir _apply_migration.sql
+\set migration 0002_agents.sql
+\ir _apply_migration.sql
+\set migration 0003_runners.sql
+\ir _apply_migration.sql
+\set migration 0004_jobs.sql
+\ir _apply_migration.sql
+\set migration 0005_logs.sql
+\ir _apply_migration.sql
+\set migration 0006_money.sql
+\ir _apply_migration.sql
+\set migration 0007_plans.sql
+\ir _apply_migration.sql
+\set migration 0008_seed.sql
+\ir _apply_migration.sql
+
+-- Views come first: some functions return their rows.
+\ir functions/internal/_task_preview.sql
+\ir views/agent_workload.sql
+\ir views/cost_by_day.sql
+\ir views/job_dashboard.sql
+\ir views/job_statistics.sql
+\ir views/queue_health.sql
+\ir views/runner_dashboard.sql
+\ir views/throughput_by_hour.sql
+
+-- What the functions below share.
+\ir functions/internal/_add_dependencies.sql
+\ir functions/internal/_add_tokens.sql
+\ir functions/internal/_caller.sql
+\ir functions/internal/_check_job.sql
+\ir functions/internal/_check_parent.sql
+\ir functions/internal/_invalid.sql
+\ir functions/internal/_is_admin.sql
+\ir functions/internal/_is_needed.sql
+\ir functions/internal/_job_items.sql
+\ir functions/internal/_jobs_guard.sql
+\ir functions/internal/_jobs_sync_queue.sql
+\ir functions/internal/_lease_lost.sql
+\ir functions/internal/_lock_job.sql
+\ir functions/internal/_open_agents.sql
+\ir functions/internal/_orphan.sql
+\ir functions/internal/_pick_jobs.sql
+\ir functions/internal/_raise.sql
+\ir functions/internal/_refuse_late.sql
+\ir functions/internal/_retry_delay.sql
+\ir functions/internal/_runner.sql
+\ir functions/internal/_setting.sql
+\ir functions/internal/_settle.sql
+\ir functions/internal/_settle_dependents.sql
+\ir functions/internal/_stop_job.sql
+\ir functions/internal/_unpark.sql
+\ir functions/internal/_upkeep_logs.sql
+\ir functions/internal/_waits_on.sql
+\ir functions/internal/_wake.sql
+
+-- For creators and readers of jobs.
+\ir functions/client/acknowledge_alerts.sql
+\ir functions/client/cancel_job.sql
+\ir functions/client/cancel_pending_jobs.sql
+\ir functions/client/create_job.sql
+\ir functions/client/create_jobs.sql
+\ir functions/client/detect_hung_jobs.sql
+\ir functions/client/explain_job.sql
+\ir functions/client/get_agent.sql
+\ir functions/client/get_job.sql
+\ir functions/client/get_job_tree.sql
+\ir functions/client/get_logs.sql
+\ir functions/client/hold_job.sql
+\ir functions/client/job_summary.sql
+\ir functions/client/list_agents.sql
+\ir functions/client/list_jobs.sql
+\ir functions/client/protocol_versions.sql
+\ir functions/client/release_job.sql
+\ir functions/client/resolve_job.sql
+\ir functions/client/retry_job.sql
+\ir functions/client/schema_version.sql
+\ir functions/client/tail_logs.sql
+\ir functions/client/update_job.sql
+
+-- For runners.
+\ir functions/runner/append_logs.sql
+\ir functions/runner/claim_job.sql
+\ir functions/runner/claim_jobs.sql
+\ir functions/runner/complete_job.sql
+\ir functions/runner/complete_jobs.sql
+\ir functions/runner/create_child_job.sql
+\ir functions/runner/deregister_runner.sql
+\ir functions/runner/give_back_job.sql
+\ir functions/runner/heartbeat.sql
+\ir functions/runner/heartbeats.sql
+\ir functions/runner/idle_horizon.sql
+\ir functions/runner/idle_state.sql
+\ir functions/runner/is_settled.sql
+\ir functions/runner/reconcile.sql
+\ir functions/runner/recover_hung_jobs.sql
+\ir functions/runner/recover_predecessor.sql
+\ir functions/runner/register_runner.sql
+\ir functions/runner/tick.sql
+
+-- For admins.
+\ir functions/admin/cleanup_old_jobs.sql
+\ir functions/admin/drain_runner.sql
+\ir functions/admin/rebuild_queue.sql
+\ir functions/admin/register_agent.sql
+\ir functions/admin/set_agent_active.sql
+\ir functions/admin/set_setting.sql
+\ir functions/admin/update_agent.sql
+
+\ir roles.sql
+
+commit;

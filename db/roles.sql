@@ -1,0 +1,83 @@
+-- Roles and grants, applied again at every install. PUBLIC may do nothing. All writes go through functions; no
+-- table is writable by any but the owner.
+--   persona_viewer < persona_client < persona_admin, and persona_runner beside them.
+-- Roles belong to the whole cluster and making one takes CREATEROLE. Without it, and where nobody has made them,
+-- the schema works for its owner alone; an admin can run this file later.
+do $$
+declare
+  v_role text;
+  v_missing text[] := '{}';
+begin
+  foreach v_role in array array['persona_viewer', 'persona_client', 'persona_admin', 'persona_runner'] loop
+    if not exists (select from pg_roles as r where r.rolname = v_role) then
+      begin
+        execute format('create role %I nologin', v_role);
+      exception
+        when insufficient_privilege then
+          v_missing := v_missing || v_role;
+        when duplicate_object or unique_violation then
+          null;  -- Another install made it at the same moment.
+      end;
+    end if;
+  end loop;
+  if cardinality(v_missing) > 0 then
+    raise warning 'roles % do not exist and % may not create them: only the owner can use the queue. A role with CREATEROLE can run db/roles.sql later.',
+      array_to_string(v_missing, ', '), current_user;
+    return;
+  end if;
+  begin
+    grant persona_viewer to persona_client;
+    grant persona_client to persona_admin;
+    grant persona_viewer to persona_runner;
+  exception when insufficient_privilege then
+    if not (pg_has_role('persona_client', 'persona_viewer', 'member')
+            and pg_has_role('persona_admin', 'persona_client', 'member')
+            and pg_has_role('persona_runner', 'persona_viewer', 'member')) then
+      raise warning 'roles exist, but % may not grant them to each other; their creator can run db/roles.sql', current_user;
+    end if;
+  end;
+end $$;
+
+revoke all on schema persona from public;
+revoke all on all tables in schema persona from public;
+revoke all on all sequences in schema persona from public;
+revoke all on all functions in schema persona from public;
+revoke all on type persona.claimed_job from public;
+
+do $$
+declare
+  v_grants constant jsonb := '{
+    "persona_viewer": [
+      "resolve_job", "get_job", "get_job_tree", "explain_job", "get_logs", "tail_logs", "list_jobs", "job_summary",
+      "detect_hung_jobs", "get_agent", "list_agents", "schema_version", "protocol_versions"],
+    "persona_client": [
+      "create_job", "create_jobs", "update_job", "cancel_job", "cancel_pending_jobs", "retry_job", "hold_job",
+      "release_job", "acknowledge_alerts"],
+    "persona_runner": [
+      "register_runner", "claim_job", "claim_jobs", "heartbeat", "heartbeats", "append_logs", "complete_job",
+      "complete_jobs", "give_back_job", "reconcile", "recover_predecessor", "recover_hung_jobs", "deregister_runner",
+      "create_child_job", "idle_horizon", "is_settled", "idle_state", "tick"],
+    "persona_admin": [
+      "register_agent", "update_agent", "set_agent_active", "drain_runner", "cleanup_old_jobs", "rebuild_queue",
+      "set_setting", "recover_hung_jobs", "tick"]}';
+  v_role text;
+  v_names jsonb;
+  v_function regprocedure;
+begin
+  for v_role, v_names in select g.key, g.value from jsonb_each(v_grants) as g loop
+    continue when not exists (select from pg_roles as r where r.rolname = v_role);
+    execute format('grant usage on schema persona to %I', v_role);
+    for v_function in
+      select p.oid::regprocedure from pg_proc as p
+      where p.pronamespace = 'persona'::regnamespace and v_names ? p.proname::text
+    loop
+      execute format('grant execute on function %s to %I', v_function, v_role);
+    end loop;
+  end loop;
+  if exists (select from pg_roles as r where r.rolname = 'persona_viewer') then
+    grant select on all tables in schema persona to persona_viewer;
+  end if;
+  if exists (select from pg_roles as r where r.rolname = 'persona_runner') then
+    grant usage on type persona.claimed_job to persona_runner;
+  end if;
+end $$;

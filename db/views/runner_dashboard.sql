@@ -1,0 +1,16 @@
+create or replace view persona.runner_dashboard as
+select r.id, r.name, r.hostname, r.pid,
+  case
+    when r.ended_at is not null then 'gone'
+    when r.last_seen_at < now() - r.lease then 'lost'
+    when r.drain_requested_at is not null then 'draining'
+    when l.running > 0 then 'busy'
+    else 'idle'
+  end as status,
+  r.capacity, coalesce(l.running, 0) as running, r.agents, r.version, r.last_seen_at, r.registered_at, r.ended_at,
+  r.ended_reason
+from persona.runners as r
+left join (
+  select s.runner_id, count(*) as running from persona.job_leases as s group by s.runner_id) as l on l.runner_id = r.id;
+comment on view persona.runner_dashboard is 'Runners, the ended ones of the last days included.';
+comment on column persona.runner_dashboard.status is 'idle, busy, draining, lost (not seen for its lease) or gone.';
