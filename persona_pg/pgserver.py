@@ -133,13 +133,13 @@ class Server:
             return False
         self._make_base()
         with self._alone(), self._open("server.lock") as lock:
-            if self.is_ready():
-                return False
-            if not _try_lock(lock):
-                self._await_other_start()
+            if self._becomes_ready(lock):
                 return False
             self._refuse_foreign_server()
+            # PostgreSQL would believe these if their process id is in use again, or a zombie.
             (self.data / "postmaster.pid").unlink(missing_ok=True)
+            for name in (f".s.PGSQL.{PORT}", f".s.PGSQL.{PORT}.lock"):
+                (self._socket_directory() / name).unlink(missing_ok=True)
             if self.major() is None:
                 self._initdb()
             self._configure()
@@ -345,16 +345,22 @@ class Server:
                 time.sleep(0.02)
             yield
 
-    def _await_other_start(self) -> None:
-        """Wait for a server that runs but does not accept connections yet (recovery)."""
+    def _becomes_ready(self, lock: int) -> bool:
+        """Tell whether a server is there; False leaves us with its lock, and nothing else alive.
+
+        A server that is in recovery is waited for, and so are the last processes of a killed one.
+        """
         deadline = time.monotonic() + _START_TIMEOUT
         while not self.is_ready():
+            if _try_lock(lock):
+                return False
             if time.monotonic() > deadline:
                 raise TryLater(
                     f"the server in '{self.base}' runs but does not accept connections;"
                     f" its log is in '{self.data}/log'"
                 )
-            time.sleep(0.05)
+            time.sleep(0.02)
+        return True
 
     def _refuse_foreign_server(self) -> None:
         """Refuse where a server that was started by hand, without our lock, uses the cluster."""
