@@ -122,7 +122,7 @@ class Embedded:
         return {
             "running": running,
             "pid": server.pid(),
-            "version": server.major(),
+            "postgresql": server.major(),
             "data": str(server.data),
             "log": str(server.data / "log"),
             "dsn": server.conninfo(DATABASE, ROLE) if running else None,

@@ -234,7 +234,13 @@ def _session(
         conn.isolation_level = IsolationLevel.READ_COMMITTED
         if notice is not None:
             say = notice
-            conn.add_notice_handler(lambda diag: say(one_line(diag.message_primary or "")))
+
+            def hear(diag: psycopg.errors.Diagnostic) -> None:
+                # What the files say themselves, and warnings; not "exists, skipping".
+                if diag.sqlstate == "00000" or diag.severity_nonlocalized == "WARNING":
+                    say(one_line(diag.message_primary or ""))
+
+            conn.add_notice_handler(hear)
         yield conn
 
 

@@ -41,7 +41,7 @@ def pytest_configure(config):
     # What the developer has configured must not reach the tests.
     for name in list(os.environ):
         ours = name.startswith(("PERSONA_", "PG", "JOB_", "WORKER_", "SUPABASE_", "ALERT_"))
-        if ours and name != "PERSONA_TEST_PG":
+        if ours and not name.startswith("PERSONA_TEST_"):
             del os.environ[name]
     os.environ["PERSONA_ENV_FILE"] = os.devnull
     is_worker = hasattr(config, "workerinput")
@@ -256,9 +256,11 @@ def persona_env(home, tmp_path, request):
 
     The database is the test's own, unless the test asks for none (marker no_database).
     """
-    programs = Path(sys.executable).parent
+    # PERSONA_TEST_AGENTS is where bin/test --agents has put the real agent programs.
+    agents = request.node.get_closest_marker("agents")
+    folders = [str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]
     env = {
-        "PATH": f"{programs}{os.pathsep}/usr/local/bin:/usr/bin:/bin",
+        "PATH": os.pathsep.join([os.environ["PERSONA_TEST_AGENTS"]] * bool(agents) + folders),
         "HOME": str(tmp_path),
         "LANG": "C.UTF-8",
         "NO_COLOR": "1",

@@ -186,14 +186,14 @@ def _print_report(report: Mapping[str, Any], *, as_json: bool) -> None:
         click.echo(json.dumps(report, indent=2))
         return
     for name, value in report.items():
-        if value is None:
+        if value is None or value == []:
             continue
         text = ", ".join(value) if isinstance(value, list) else str(value)
         if isinstance(value, bool):
             text = "yes" if value else "no"
         if name == "applied":
             text = f"{len(value)} migrations, the last is {value[-1]}" if value else "none"
-        click.echo(f"{name + ':':<10} {text or 'none'}")
+        click.echo(f"{name + ':':<12} {text}")
 
 
 def _advice(found: Any) -> str:
