@@ -81,14 +81,15 @@ def masked(text: str, dsn: str) -> str:
         secret = match[1] or match[0].strip("/@").partition(":")[2]
         if len(secret) > 1:
             text = text.replace(secret.strip("'"), "***")
-    # An unescaped @ in a password makes the rest of it part of the host name.
     return re.sub(r'(["\'])[^"\'\s]*@', r"\1***@", text)
 
 
 def host_of(dsn: str) -> str:
     """Name the server of a DSN for people: host, port and database, nothing secret."""
     given = parsed(dsn)
-    host = given.get("host") or os.environ.get("PGHOST") or "the local socket"
+    host = str(given.get("host") or os.environ.get("PGHOST") or "the local socket")
+    # An unescaped @ in a password makes the rest of it part of the host.
+    host = host.rpartition("@")[2]
     port = given.get("port") or os.environ.get("PGPORT") or "5432"
     name = given.get("dbname") or os.environ.get("PGDATABASE")
     return f"{host}:{port}" + (f"/{name}" if name else "")

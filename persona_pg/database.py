@@ -159,9 +159,8 @@ class Database:
         if isinstance(exc, psycopg.OperationalError) and exc.sqlstate is not None:
             return exc
         words = connections.masked(" ".join(str(exc).split()), self._dsn)
-        words = words.removeprefix("the database does not answer: ").removeprefix(
-            "connection failed: "
-        )
+        words = words.removeprefix("the database does not answer: ")
+        words = words.removeprefix("connection failed: ").partition(" Is the server running")[0]
         return DatabaseUnreachable(
             f"no connection to the database at {connections.host_of(self._dsn)}: {words}",
             hint="is the server running, and is PERSONA_DATABASE_URL right?"

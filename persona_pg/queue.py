@@ -316,11 +316,13 @@ class Queue:
         return self._rows(TypeStatistics, "persona.job_statistics as r", alias="r")
 
     def view(self, name: str) -> list[dict[str, Any]]:
-        """Return the rows of a small reporting view (cost_by_day, throughput_by_hour, ...)."""
+        """Return the rows of a small reporting view (cost_by_day, ...), the newest first."""
         from psycopg import sql
         from psycopg.rows import dict_row
 
-        query = sql.SQL("select r.* from {} as r").format(sql.Identifier("persona", name))
+        query = sql.SQL("select r.* from {} as r order by 1 desc").format(
+            sql.Identifier("persona", name)
+        )
 
         def work(conn: Connection) -> list[dict[str, Any]]:
             with conn.cursor(row_factory=dict_row, binary=True) as cur:
@@ -429,21 +431,26 @@ class Queue:
         """Return an agent."""
         return self._one(Agent, "persona.get_agent(%s)", (name,))
 
-    def register_agent(self, name: str, argv: Sequence[str], **fields: Any) -> Agent:
-        """Register an agent, or replace the one of that name; for admins.
+    def register_agent(self, name: str, argv: Sequence[str] | None = None, **fields: Any) -> Agent:
+        """Register an agent, or change the given fields of the one of that name; for admins.
 
-        *fields* are the columns of Agent; what is left out takes its default.
+        *fields* are the columns of Agent.
         """
-        unknown = fields.keys() - _AGENT_TYPES.keys()
-        if unknown:
-            raise InvalidInput(
-                f"unknown field of an agent: {', '.join(sorted(unknown))};"
-                f" there are {', '.join(_AGENT_TYPES)}"
-            )
+        _check_agent_fields(fields)
         if fields.get("env") is not None:
             fields["env"] = storable(fields["env"], "env")
-        arguments, params = _named({"name": name, "argv": list(argv), **fields}, _AGENT_TYPES)
+        given = {"name": name, "argv": None if argv is None else list(argv), **fields}
+        arguments, params = _named(given, _AGENT_TYPES)
         return self._one(Agent, f"persona.register_agent({arguments})", params)
+
+    def update_agent(self, name: str, changes: Mapping[str, Any]) -> Agent:
+        """Change columns of an agent; None clears one.  For admins."""
+        _check_agent_fields(changes)
+        return self._one(
+            Agent,
+            "persona.update_agent(%s, changes => %s)",
+            (name, storable(dict(changes), "changes")),
+        )
 
     def set_agent_active(self, name: str, active: bool) -> Agent:
         """Enable or disable an agent; a disabled one's jobs wait."""
@@ -510,6 +517,14 @@ class Queue:
                 return [row[0] for row in cur.execute(query, params)]
 
         return self.database.run(work)
+
+
+def _check_agent_fields(fields: Mapping[str, Any]) -> None:
+    if unknown := fields.keys() - _AGENT_TYPES.keys():
+        raise InvalidInput(
+            f"unknown field of an agent: {', '.join(sorted(unknown))};"
+            f" there are {', '.join(_AGENT_TYPES)}"
+        )
 
 
 def storable(value: Any, argument: str) -> Jsonb:

@@ -6,7 +6,9 @@ the time it would take to import them all.
 
 from __future__ import annotations
 
+import gc
 import importlib
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -94,4 +96,9 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run `persona` with the arguments of the process."""
-    sys.exit(edge.run(cli, sys.argv[1:]))
+    # The imports make no garbage, and looking for it among all their objects, now and once more
+    # at the end, took a fifth of the time of `persona status` (240 ms became 187).
+    gc.disable()
+    code = edge.run(cli, sys.argv[1:])
+    # Everything is closed and flushed: the process may end without taking itself apart.
+    os._exit(code)

@@ -164,11 +164,7 @@ def edit_command(app: App, /, name: str, argv: tuple[str, ...], **options: Any) 
     changes = _given(argv, options)
     if not changes:
         raise click.UsageError("nothing to change: name a field or a program")
-    fields = {k: v for k, v in asdict(app.queue.get_agent(name)).items() if k != "name"}
-    for column in _KEPT_BY_DATABASE:
-        fields.pop(column)
-    fields.update(changes)
-    app.queue.register_agent(name, fields.pop("argv"), **fields)
+    app.queue.update_agent(name, changes)
     output.put(f"agent {name} changed: {', '.join(sorted(changes))}")
 
 

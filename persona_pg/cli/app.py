@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -39,6 +40,9 @@ class App:
         from persona_pg.embedded import resolve_dsn
         from persona_pg.queue import Queue
 
+        # main() has switched it off for the imports; what follows may take hours.
+        gc.freeze()
+        gc.enable()
         queue = Queue(Database(resolve_dsn(self.settings), on_retry=self._tell_retry))
         click.get_current_context().find_root().call_on_close(queue.close)
         return queue

@@ -9,8 +9,8 @@ import click
 
 from persona_pg.cli import documents, output
 from persona_pg.cli.app import App, pass_app
-from persona_pg.cli.edge import say
-from persona_pg.errors import PersonaError, one_line
+from persona_pg.cli.edge import say, with_hint
+from persona_pg.errors import PersonaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -39,7 +39,7 @@ def _each(
         except PersonaError as exc:
             if len(refs) == 1:
                 raise
-            say(one_line(str(exc)))
+            say(with_hint(exc))
             failed = failed or exc
             continue
         done.append(job)

@@ -38,6 +38,10 @@ def run(command: click.Command, args: Sequence[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return _quiet()
+    except OSError as exc:
+        # A full disk: half an answer is none.
+        say(f"cannot write the answer: {exc.strerror}")
+        return code or 1
     return code
 
 
@@ -48,7 +52,7 @@ def _explain(exc: Exception) -> int:
     if os.environ.get("PERSONA_DEBUG") == "1":
         traceback.print_exception(exc)
     if isinstance(exc, PersonaError):
-        say(one_line(str(exc)) + (f"; {one_line(exc.hint)}" if exc.hint else ""))
+        say(with_hint(exc))
         return exc.exit_code
     if isinstance(exc, click.ClickException):
         words = one_line(exc.format_message()).rstrip(".")
@@ -58,6 +62,15 @@ def _explain(exc: Exception) -> int:
     words = one_line(str(exc)) or "unexpected"
     say(f"{words} ({type(exc).__name__}; PERSONA_DEBUG=1 shows where)")
     return 1
+
+
+def with_hint(exc: PersonaError) -> str:
+    """Write an error in one line: what is wrong; what to do."""
+    words = one_line(str(exc)).rstrip(".")
+    if not exc.hint:
+        return words
+    hint = one_line(exc.hint).rstrip(".")
+    return f"{words}; {hint[0].lower()}{hint[1:]}" if hint[1:2].islower() else f"{words}; {hint}"
 
 
 def say(text: str) -> None:

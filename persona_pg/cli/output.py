@@ -160,9 +160,9 @@ def put_table(rows: Sequence[Any], columns: Sequence[Column]) -> None:
             text = cut(line[i], widths[i])
             shown.append(styled(text, style(row)) if style is not None else text)
         table.append(shown)
+    # The titles as a row among the others: tabulate makes columns with headers wider.
     text = tabulate(
-        table,
-        headers=[columns[i].title for i in chosen],
+        [[columns[i].title for i in chosen], *table],
         tablefmt="plain",
         disable_numparse=True,
         colalign=["right" if columns[i].right else "left" for i in chosen],
@@ -251,10 +251,14 @@ def duration(seconds: float | Decimal | timedelta | None) -> str:
     if whole < _MINUTE:
         return f"{whole}s"
     if whole < _HOUR:
-        return f"{whole // _MINUTE}m {whole % _MINUTE:02d}s"
+        return _two(whole // _MINUTE, "m", whole % _MINUTE, "s")
     if whole < _DAY:
-        return f"{whole // _HOUR}h {whole % _HOUR // _MINUTE:02d}m"
-    return f"{whole // _DAY}d {whole % _DAY // _HOUR}h"
+        return _two(whole // _HOUR, "h", whole % _HOUR // _MINUTE, "m")
+    return _two(whole // _DAY, "d", whole % _DAY // _HOUR, "h")
+
+
+def _two(large: int, large_unit: str, small: int, small_unit: str) -> str:
+    return f"{large}{large_unit}" + (f" {small:02d}{small_unit}" if small else "")
 
 
 def age(at: datetime | None) -> str:

@@ -53,6 +53,8 @@ def run_command(
     if cwd is not None:
         payload["cwd"] = str(Path(cwd).absolute())
     options["agent"] = options["agent"] or "command"
+    # A command that a person watches fails once, as it would without us.
+    options["max_attempts"] = options["max_attempts"] or 1
     job = create_job(app, job_type, payload, **options)
     if sys.stderr.isatty():
         say(f"job {job.short_id}")

@@ -27,8 +27,7 @@ def status_command(app: App, as_json: bool) -> None:
     if as_json:
         output.put_json(_document(summary, runners))
         return
-    shown = summary.running + summary.hung > 0
-    running = queue.list_jobs(status="running", max_rows=_RUNNING_SHOWN) if shown else []
+    running = queue.list_jobs(status="running", max_rows=_RUNNING_SHOWN) if summary.running else []
     _show(summary, runners, running)
 
 
@@ -131,7 +130,7 @@ def _view_column(name: str) -> output.Column:
 
 
 def _rate(value: Any) -> str:
-    return "" if value is None else f"{float(value):.0f} %"
+    return "" if value is None else f"{float(value) * 100:.0f} %"
 
 
 _BY_TYPE = [
