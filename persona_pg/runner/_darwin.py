@@ -88,9 +88,10 @@ def has_mark(pid: int, mark: str) -> bool:
     import psutil
 
     try:
-        return bool(psutil.Process(pid).environ().get("PERSONA_JOB_ID") == mark)
+        found = psutil.Process(pid).environ().get("PERSONA_JOB_ID")
     except (psutil.Error, OSError):
         return False
+    return found is not None and mark in (found, "")
 
 
 def signal_process(pid: int, started: int, number: int) -> bool:

@@ -31,6 +31,8 @@ TOKEN_FLAG = 1 << 60
 INSTANCE_BITS = 28
 JOB_BITS = 32
 
+ANY_MARK = ""
+
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 
@@ -276,7 +278,10 @@ def _read_token_from_limits(pid: int) -> int | None:
 
 
 def has_mark(pid: int, mark: str) -> bool:
-    """Say whether PERSONA_JOB_ID stands in the environment the process was started with."""
+    """Say whether PERSONA_JOB_ID stands in the environment the process was started with.
+
+    ANY_MARK asks for the id of any job.
+    """
     if sys.platform == "darwin":
         return _darwin.has_mark(pid, mark)
     try:
@@ -286,7 +291,10 @@ def has_mark(pid: int, mark: str) -> bool:
         if error.errno in (*_MISSING, errno.EACCES, errno.EPERM):
             return False
         raise
-    return f"PERSONA_JOB_ID={mark}".encode() in environ.split(b"\0")
+    wanted = f"PERSONA_JOB_ID={mark}".encode()
+    if mark == ANY_MARK:
+        return any(entry.startswith(wanted) for entry in environ.split(b"\0"))
+    return wanted in environ.split(b"\0")
 
 
 def open_process(pid: int, started: int, token: int | None = None) -> int | None:

@@ -215,9 +215,11 @@ def kill(
         wait_for_end(members, _LOOK_AGAIN_SECONDS)
 
 
-def kill_instance(instance: int) -> list[int]:
-    """Kill whatever still carries a token of this runner instance; return the pids.
+def kill_instances(instances: list[int]) -> list[int]:
+    """Kill whatever still carries a token of these runner instances; return the pids.
 
     For the successor of a runner that died together with its guardian.
     """
-    return kill([Tree(0, 0, None, instance=instance)])[0]
+    if not instances:
+        return []
+    return kill([Tree(0, 0, None, instance=instance) for instance in instances])[0]

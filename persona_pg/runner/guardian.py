@@ -1,0 +1,310 @@
+"""The guardian: parent of a runner, small, and alive just long enough to clean up after it.
+
+It knows the deadline of every job, so that a runner that is stopped (SIGSTOP) cannot let its jobs
+run on past their leases.  And it is the one to whom the kernel gives what a killed runner leaves:
+as a child of the runner it would never see that, as its parent and subreaper it does.
+
+Nothing heavy may be imported here; the runner loads what it needs after the fork.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from persona_pg.runner import procfs, tree
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from persona_pg.runner.guardian_link import GuardianLink
+
+# What goes through the socket, both ways: kind, pid, start time, token, deadline.
+RECORD = struct.Struct("=B3xiQQd")
+REGISTER, RENEW, RELEASE, HOLD, PING, PONG, KILLED = range(1, 8)
+
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
+# A terminal, `timeout` and others signal a group as well as a process: that is one request.
+_SAME_SIGNAL_SECONDS = 0.05
+# The poll's clock stops while the machine sleeps, the deadlines' clock does not.
+_LONGEST_POLL_SECONDS = 1.0
+_SLEEP_NOTICED_SECONDS = 1.0
+# After a sleep, the time a runner has to find out that its leases are still its own.
+_AFTER_SLEEP_SECONDS = 60.0
+# Records are collected for so long: a busy runner does not wake its guardian for every job.
+_GATHER_SECONDS = 0.005
+_KILL_SECONDS = 1.0
+_LAST_KILL_SECONDS = 5.0
+_FDS_AT_MOST = 8
+
+
+class _Entry:
+    """A job that runs, and when it must be over."""
+
+    __slots__ = ("deadline", "is_frozen", "tree")
+
+    def __init__(self, job: tree.Tree, deadline: float) -> None:
+        self.tree = job
+        self.deadline = deadline
+        self.is_frozen = False
+
+
+class Guardian:
+    """The table of a runner's jobs, and what is done about them."""
+
+    def __init__(self, link: socket.socket, runner: int, instance: int) -> None:
+        self.runner = runner
+        self.instance = instance
+        self.table: dict[int, _Entry] = {}
+        self.slept_at = -_AFTER_SLEEP_SECONDS
+        self._link: socket.socket | None = link
+        self._rest = b""
+        self._held: list[int] = []
+        self._asleep = procfs.boottime() - time.monotonic()
+
+    # -- the socket
+
+    def read_records(self) -> None:
+        """Take in what the runner has sent so far."""
+        while self._link is not None:
+            try:
+                data, fds, _, _ = socket.recv_fds(
+                    self._link, 65536, _FDS_AT_MOST, socket.MSG_DONTWAIT
+                )
+            except BlockingIOError:
+                return
+            except OSError:
+                data, fds = b"", []
+            self._held += fds
+            if not data:
+                # It ends, or has another guardian now: these deadlines are not renewed any more.
+                self._link.close()
+                self._link = None
+                for entry in self.table.values():
+                    entry.deadline = float("inf")
+                return
+            data = self._rest + data
+            whole = len(data) - len(data) % RECORD.size
+            self._rest = data[whole:]
+            for record in RECORD.iter_unpack(data[:whole]):
+                self._take(*record)
+
+    def _take(self, kind: int, pid: int, started: int, token: int, deadline: float) -> None:
+        entry = self.table.get(token)
+        if kind == REGISTER:
+            if entry is None:
+                self.table[token] = _Entry(tree.Tree(pid, started, token), deadline)
+            else:
+                entry.tree.pid, entry.tree.start_time = pid, started
+                self._renew(entry, deadline)
+        elif kind == RENEW and entry is not None:
+            self._renew(entry, deadline)
+        elif kind == RELEASE:
+            self.table.pop(token, None)
+        elif kind == PING:
+            self._send(PONG, token)
+
+    def _renew(self, entry: _Entry, deadline: float) -> None:
+        entry.deadline = deadline
+        if entry.is_frozen:
+            entry.is_frozen = False
+            snapshot = tree.Snapshot((self.runner,))
+            members = snapshot.members(entry.tree)
+            tree.signal_all(entry.tree, members, snapshot, signal.SIGCONT)
+
+    def _send(self, kind: int, token: int) -> None:
+        if self._link is not None:
+            with contextlib.suppress(OSError):  # a stopped runner reads nothing: it will see
+                self._link.send(RECORD.pack(kind, 0, 0, token, 0.0), socket.MSG_DONTWAIT)
+
+    # -- deadlines
+
+    def look_at_clocks(self, now: float, monotonic: float) -> None:
+        """Notice that the machine was asleep."""
+        asleep = now - monotonic
+        if asleep - self._asleep > _SLEEP_NOTICED_SECONDS:
+            self.slept_at = now
+        self._asleep = asleep
+
+    def expire(self, now: float) -> None:
+        """Kill what was not renewed in time.
+
+        Right after a sleep it is only stopped: the runner may find that nobody has taken the job
+        meanwhile.  Stopped, it does nothing that a second execution could collide with.
+        """
+        late = [entry for entry in self.table.values() if entry.deadline <= now]
+        if not late:
+            return
+        patience = self.slept_at + _AFTER_SLEEP_SECONDS
+        if now < patience:
+            for entry in late:
+                entry.is_frozen = True
+                entry.deadline = patience
+            tree.freeze([entry.tree for entry in late], (self.runner,))
+            return
+        _, survivors = tree.kill([entry.tree for entry in late], (self.runner,), _KILL_SECONDS)
+        if survivors:
+            return  # looked at again at once
+        for entry in late:
+            token = entry.tree.token or 0
+            self.table.pop(token, None)
+            self._send(KILLED, token)
+
+    def seconds_to_sleep(self, now: float) -> float | None:
+        """Return how long nothing is due; None: as long as nothing happens."""
+        if not self.table:
+            return None
+        nearest = min(entry.deadline for entry in self.table.values()) - now
+        return max(0.0, min(nearest, _LONGEST_POLL_SECONDS))
+
+    # -- the end
+
+    def clean_up(self) -> list[int]:
+        """Kill all that the runner has left, registered or not; return what would not die."""
+        self.read_records()
+        now = procfs.snapshot()
+        trees = [entry.tree for entry in self.table.values()]
+        for job in trees:
+            leader = now.get(job.pid)
+            # An orphan of the runner is our own child: nobody else can get its group's number.
+            job.group_is_ours = (
+                leader is not None
+                and leader.ppid == os.getpid()
+                and leader.start_time == job.start_time
+            )
+        everything = tree.Tree(0, 0, None, procfs.ANY_MARK, instance=self.instance)
+        survivors = tree.kill([*trees, everything], (), _LAST_KILL_SECONDS)[1]
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        return survivors
+
+    def serve(self, has_ended: Callable[[], bool], on_signal: Callable[[int], None]) -> None:
+        """Wait for records, signals and deadlines until the runner has ended."""
+        wake = _signal_pipe()
+        urgent, anything = select.poll(), select.poll()
+        ends = [wake]
+        if procfs.LINUX:
+            with contextlib.suppress(ProcessLookupError):
+                ends.append(os.pidfd_open(self.runner))
+        for end in ends:
+            urgent.register(end, select.POLLIN)
+            anything.register(end, select.POLLIN)
+        link = None if self._link is None else self._link.fileno()
+        if link is not None:
+            anything.register(link, select.POLLIN)
+        while not has_ended():
+            now = procfs.boottime()
+            self.look_at_clocks(now, time.monotonic())
+            self.read_records()
+            if link is not None and self._link is None:
+                anything.unregister(link)
+                link = None
+            wait = self._act(now)
+            if link is None and not procfs.LINUX:
+                wait = _LONGEST_POLL_SECONDS if wait is None else wait
+            ready = anything.poll(None if wait is None else wait * 1000)
+            if [fd for fd, _ in ready] == [link]:
+                urgent.poll(_GATHER_SECONDS * 1000)
+            with contextlib.suppress(BlockingIOError):
+                for number in os.read(wake, 4096):
+                    on_signal(number)
+
+    def _act(self, now: float) -> float | None:
+        try:
+            self.expire(now)
+        except OSError:
+            return _GATHER_SECONDS  # no descriptors, no memory: again
+        return self.seconds_to_sleep(procfs.boottime())
+
+
+def _signal_pipe() -> int:
+    """Make signals readable; returns the descriptor to read their numbers from."""
+    read, write = os.pipe()
+    for end in (read, write):
+        os.set_blocking(end, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    return read
+
+
+def run(child_main: Callable[[GuardianLink], int]) -> int:
+    """Fork: *child_main* is the runner, this process stays behind as its guardian.
+
+    Returns in both: the runner's exit code; of a killed runner 128 and the signal's number.
+    """
+    instance = procfs.new_instance()
+    procfs.become_subreaper()
+    ours, theirs = socket.socketpair()
+    blocked = {*FORWARDED, signal.SIGCHLD}
+    signal.pthread_sigmask(signal.SIG_BLOCK, blocked)  # none is lost between fork and handler
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    runner = os.fork()
+    if runner == 0:
+        ours.close()
+        # What a terminal sends to a group reaches the runner once: through its guardian.
+        os.setpgid(0, 0)
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+        from persona_pg.runner.guardian_link import GuardianLink
+
+        return child_main(GuardianLink(theirs, instance))
+    theirs.close()
+    for number in blocked:
+        signal.signal(number, _noted)
+    for number in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
+    return _guard(Guardian(ours, runner, instance))
+
+
+def _noted(number: int, frame: object) -> None:
+    """Do nothing: the number is read from the pipe."""
+
+
+def _guard(guardian: Guardian) -> int:
+    runner = guardian.runner
+    last: dict[int, float] = dict.fromkeys(FORWARDED, -_SAME_SIGNAL_SECONDS)
+
+    def forward(number: int) -> None:
+        now = time.monotonic()
+        if number in last and now - last[number] >= _SAME_SIGNAL_SECONDS:
+            last[number] = now
+            os.kill(runner, number)  # our child, and not reaped
+
+    guardian.serve(lambda: procfs.has_exited(runner), forward)
+    code = os.waitstatus_to_exitcode(os.waitpid(runner, 0)[1])
+    _finish(guardian)
+    return code if code >= 0 else 128 - code
+
+
+def _finish(guardian: Guardian) -> None:
+    give_up = procfs.boottime() + 2 * _LAST_KILL_SECONDS
+    survivors: list[int] = []
+    while procfs.boottime() < give_up:
+        try:
+            survivors = guardian.clean_up()
+            break
+        except OSError:
+            time.sleep(_GATHER_SECONDS)
+    if survivors:
+        sys.stderr.write(f"persona-worker: could not kill {survivors}\n")
+
+
+def helper(runner: int, instance: int) -> None:
+    """Stand in for a guardian that died: a child of the runner, its socket as standard input.
+
+    It keeps the deadlines.  What the runner leaves behind when it dies is found by token only.
+    """
+    for number in FORWARDED:
+        signal.signal(number, signal.SIG_IGN)
+    guardian = Guardian(socket.socket(fileno=0), runner, instance)
+    guardian.serve(lambda: os.getppid() != runner, lambda _: None)
+    _finish(guardian)

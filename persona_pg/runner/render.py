@@ -1,0 +1,200 @@
+"""From a claimed job to a command line: placeholders, environment, working directory.
+
+Every placeholder is filled in one pass over the template, and what was filled in is never looked
+at again: a question that contains "{vault}" arrives as that text. A placeholder never leaves its
+one argument, whatever its value contains; only an element that is nothing but `{payload.KEY...}`
+becomes several, one for each element of that array. No shell is involved.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from persona_pg.settings import Settings
+
+_PLACEHOLDER = re.compile(r"\{\{|\}\}|\{([a-z_]+(?:\.[A-Za-z0-9_-]+)*)\}")
+_SPREAD = re.compile(r"\{payload\.([A-Za-z0-9_.-]+)\.\.\.\}")
+
+# What a program needs of its surroundings. Nothing of ours (PERSONA_*, PG*), of the service
+# manager (NOTIFY_SOCKET, CREDENTIALS_DIRECTORY) or of an agent around us (CLAUDECODE*) is here.
+_PASSED = frozenset(
+    "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TERM TMPDIR COLORTERM NO_COLOR"
+    " HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy all_proxy"
+    " SSL_CERT_FILE SSL_CERT_DIR NODE_EXTRA_CA_CERTS REQUESTS_CA_BUNDLE CURL_CA_BUNDLE"
+    " SSH_AUTH_SOCK NVM_DIR".split()
+)
+_PASSED_PREFIXES = ("LC_", "XDG_")
+# Keys and settings of a provider go to the agents of that provider only.
+_PROVIDER_PREFIXES = {
+    "anthropic": ("ANTHROPIC_", "CLAUDE_CODE_", "CLAUDE_CONFIG_DIR", "AWS_", "CLOUD_ML_REGION"),
+    "google": ("GEMINI_", "GOOGLE_"),
+    "openai": ("OPENAI_", "CODEX_"),
+}
+# A session that the runner itself was started from is not one to continue.
+_NEVER = ("CLAUDE_CODE_SESSION", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SSE_PORT", "CODEX_SANDBOX")
+
+
+class RenderError(Exception):
+    """The agent's template and the job's payload do not make a command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What is to be started."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: str
+    stdin: bytes | None
+
+
+def command(
+    job: Mapping[str, Any], settings: Settings, environ: Mapping[str, str], timeout: float
+) -> Command:
+    """Return the command line, environment, working directory and input of a claimed job."""
+    values = _values(job, settings, environ, timeout)
+    script = [_fill(element, values) for element in job.get("script_argv") or ()]
+    if len(script) > 1 and Path(script[1]).is_file():
+        argv, stdin = script, None
+    else:
+        values["prompt"] = _prompt(job, values)
+        argv = _argv(job["argv"], values)
+        template = job.get("stdin_template")
+        stdin = None if template is None else _fill(template, values)
+    cwd = _fill(job.get("workdir") or "", values) or environ.get("HOME") or "/"
+    return Command(
+        argv=(*(job.get("launcher") or ()), *argv),
+        env=_environment(job, settings, environ, cwd),
+        cwd=cwd,
+        stdin=None if stdin is None else stdin.encode("utf-8", "surrogatepass"),
+    )
+
+
+def _values(
+    job: Mapping[str, Any], settings: Settings, environ: Mapping[str, str], timeout: float
+) -> dict[str, Any]:
+    default_model = settings.gemini_model if job.get("provider") == "google" else settings.claude_model
+    return {
+        "payload": job["payload"],
+        "model": job.get("model") or default_model,
+        "vault": settings.vault_path or "",
+        "root": settings.root or "",
+        "home": environ.get("HOME", ""),
+        "business": job.get("business") or settings.business or "",
+        "agent": job["agent"],
+        "job_id": job["id"],
+        "short_id": job["short_id"],
+        "job_type": job["job_type"],
+        "attempt": job["attempt"],
+        "timeout": f"{timeout:g}",
+        "session_id": job.get("session_id") or "",
+    }
+
+
+def _prompt(job: Mapping[str, Any], values: Mapping[str, Any]) -> str:
+    path = _prompt_file(job, values)
+    if path is not None:
+        try:
+            return path.read_text(encoding="utf-8", errors="replace")
+        except OSError as exc:
+            raise RenderError(f"prompt file {path} cannot be read: {exc.strerror}") from exc
+    template = job.get("prompt_template")
+    return _fill("{payload.prompt}" if template is None else template, values)
+
+
+def _prompt_file(job: Mapping[str, Any], values: Mapping[str, Any]) -> Path | None:
+    template = job.get("prompt_file")
+    if not template or not values["root"]:
+        return None
+    for name in re.findall(r"\{payload\.([A-Za-z0-9_.-]+)\}", template):
+        part = _text(_look_up(f"payload.{name}", values))
+        if not part:
+            return None
+        # The payload names a file in the agent's folder, it does not choose the folder.
+        if "/" in part or part.startswith("."):
+            raise RenderError(f"payload.{name} is {part!r}: a plain name is needed, without '/'")
+    path = Path(_fill(template, values))
+    return path if path.is_file() else None
+
+
+def _argv(template: Sequence[str], values: Mapping[str, Any]) -> list[str]:
+    argv: list[str] = []
+    for element in template:
+        spread = _SPREAD.fullmatch(element)
+        if spread is None:
+            argv.append(_fill(element, values))
+            continue
+        items = _look_up(f"payload.{spread[1]}", values)
+        if not isinstance(items, list) or not all(isinstance(i, str | int | float) for i in items):
+            raise RenderError(f"payload.{spread[1]} must be an array of texts, it is {_text(items)[:100]!r}")
+        argv.extend(_text(item) for item in items)
+    if not argv or not argv[0]:
+        raise RenderError("the command line is empty")
+    for argument in argv:
+        if "\0" in argument:
+            raise RenderError("an argument contains a NUL character")
+    return argv
+
+
+def _fill(template: str, values: Mapping[str, Any]) -> str:
+    def value(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return match[0][0]  # {{ and }} stand for the braces themselves
+        return _text(_look_up(match[1], values))
+
+    return _PLACEHOLDER.sub(value, template)
+
+
+def _look_up(name: str, values: Mapping[str, Any]) -> Any:
+    first, *path = name.split(".")
+    if first not in values or (path and first != "payload"):
+        raise RenderError(
+            f"unknown placeholder {{{name}}}; for the text itself write {{{{{name}}}}}"
+        )
+    value: Any = values[first]
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
+    return value
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
+
+
+def _environment(
+    job: Mapping[str, Any], settings: Settings, environ: Mapping[str, str], cwd: str
+) -> dict[str, str]:
+    prefixes = _PASSED_PREFIXES + _PROVIDER_PREFIXES.get(job.get("provider") or "", ())
+    env = {
+        name: value
+        for name, value in environ.items()
+        if (name in _PASSED or name.startswith(prefixes)) and not name.startswith(_NEVER)
+    }
+    env.update({name: _text(value) for name, value in (job.get("env") or {}).items()})
+    ours = {
+        "PERSONA_JOB_ID": job["id"],
+        "PERSONA_SHORT_ID": job["short_id"],
+        "PERSONA_JOB_TYPE": job["job_type"],
+        "PERSONA_ATTEMPT": str(job["attempt"]),
+        "PERSONA_AGENT": job["agent"],
+        "PERSONA_PARENT_JOB_ID": job.get("parent_job_id"),
+        "PERSONA_WORKDIR": cwd,
+        "PERSONA_ROOT": settings.root,
+        "PERSONA_VAULT_PATH": settings.vault_path,
+        "PERSONA_BUSINESS": job.get("business") or settings.business,
+    }
+    env.update({name: str(value) for name, value in ours.items() if value})
+    return env

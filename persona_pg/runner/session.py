@@ -1,0 +1,265 @@
+"""The runner's one connection: pipelines with a sync point after each step, and notifications.
+
+It speaks libpq through psycopg's `pq` wrapper, because psycopg's own pipeline waits for the
+results at each sync point, and here heartbeats, log lines, completions and the claim go out in one
+round trip, each in a transaction of its own: one that fails takes none of the others with it.
+The connection is held for good (LISTEN belongs to it); when it breaks, `connect` makes another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import pq
+
+from persona_pg import connections
+from persona_pg.errors import PersonaError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+CHANNELS = ("persona_wake", "persona_cancel", "persona_control")
+
+
+class ConnectionLost(Exception):
+    """The connection broke: whether the steps under way took place is unknown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One statement in a transaction of its own.
+
+    It returns one column of one row, JSON or null.
+    """
+
+    sql: bytes
+    params: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepError:
+    """What the server answered instead of a result."""
+
+    sqlstate: str
+    message: str
+    detail: str
+    hint: str
+
+    def exception(self) -> PersonaError | psycopg.Error:
+        """Return the exception that stands for it."""
+        cls = PersonaError.by_sqlstate.get(self.sqlstate)
+        if cls is None:
+            return psycopg.errors.lookup(self.sqlstate)(self.message)
+        try:
+            detail = json.loads(self.detail) if self.detail else {}
+        except ValueError:
+            detail = {"detail": self.detail}
+        return cls(self.message, detail=detail, hint=self.hint or None)
+
+    @property
+    def is_transient(self) -> bool:
+        """Tell whether the same step may succeed a little later."""
+        return connections.is_transient(self._bare())
+
+    @property
+    def needs_new_connection(self) -> bool:
+        """Tell whether only a fresh connection can help."""
+        bare = self._bare()
+        return connections.is_lost(bare) or connections.is_stale_plan(bare)
+
+    def _bare(self) -> Exception:
+        try:
+            return psycopg.errors.lookup(self.sqlstate)(self.message)
+        except KeyError:
+            return psycopg.DatabaseError(self.message)
+
+
+Answer = Any | StepError
+
+
+class Session:
+    """A connection in pipeline mode with a permanent reader on its socket."""
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        application_name: str,
+        on_notify: Callable[[str, str], None],
+        on_lost: Callable[[], None],
+        deadline: float = 20.0,
+    ) -> None:
+        self._dsn = dsn
+        self._application_name = application_name
+        self._on_notify = on_notify
+        self._on_lost = on_lost
+        self._deadline = deadline
+        self._conn: psycopg.AsyncConnection[Any] | None = None
+        self._fd = -1
+        self._readable: asyncio.Future[None] | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        """Tell whether there is a connection that is not known to be broken."""
+        return self._conn is not None
+
+    async def connect(self) -> None:
+        """Connect and LISTEN; psycopg.OperationalError or ConfigurationError where that fails."""
+        self.close()
+        kwargs = connections.connection_kwargs(self._dsn, application_name=self._application_name)
+        async with asyncio.timeout(self._deadline):
+            conn = await psycopg.AsyncConnection.connect(self._dsn, **kwargs)
+        self._conn = conn
+        self._fd = conn.fileno()
+        conn.pgconn.nonblocking = 1
+        conn.pgconn.enter_pipeline_mode()
+        asyncio.get_running_loop().add_reader(self._fd, self._on_readable)
+        answers = await self.exchange([Step(f"listen {c}".encode()) for c in CHANNELS])
+        for answer in answers:
+            if isinstance(answer, StepError):
+                self.close()
+                raise answer.exception()
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        conn, self._conn = self._conn, None
+        if conn is None:
+            return
+        asyncio.get_running_loop().remove_reader(self._fd)
+        asyncio.get_running_loop().remove_writer(self._fd)
+        # Not conn.close(): in pipeline mode nothing is to be waited for.
+        conn.pgconn.finish()
+        if self._readable is not None and not self._readable.done():
+            self._readable.set_result(None)
+
+    async def exchange(self, steps: Sequence[Step]) -> list[Answer]:
+        """Send all steps at once; return for each the JSON value, or the error.
+
+        ConnectionLost where the connection breaks or the deadline passes.
+        """
+        if self._conn is None:
+            raise ConnectionLost("not connected")
+        try:
+            async with asyncio.timeout(self._deadline):
+                return await self._exchange(self._conn.pgconn, steps)
+        except TimeoutError:
+            self._lose()
+            raise ConnectionLost(f"no answer within {self._deadline:g} s") from None
+        except psycopg.Error as exc:
+            self._lose()
+            raise ConnectionLost(" ".join(str(exc).split())) from exc
+
+    async def _exchange(self, pgconn: pq.abc.PGconn, steps: Sequence[Step]) -> list[Answer]:
+        for step in steps:
+            params = [None if p is None else p.encode() for p in step.params]
+            pgconn.send_query_params(step.sql, params)
+            pgconn.pipeline_sync()
+        await self._flush(pgconn)
+        answers: list[Answer] = []
+        answer: Answer = None
+        while len(answers) < len(steps):
+            while pgconn.is_busy():
+                await self._wait_readable()
+            result = pgconn.get_result()
+            if result is None:
+                continue  # the end of one statement's results
+            if result.status == pq.ExecStatus.PIPELINE_SYNC:
+                answers.append(answer)
+                answer = None
+            elif result.status == pq.ExecStatus.TUPLES_OK:
+                value = result.get_value(0, 0) if result.ntuples else None
+                answer = None if value is None else json.loads(value)
+            elif result.status == pq.ExecStatus.FATAL_ERROR:
+                answer = _error(result)
+        for done in answers:
+            if isinstance(done, StepError) and done.needs_new_connection:
+                self._lose()
+                break
+        return answers
+
+    async def _flush(self, pgconn: pq.abc.PGconn) -> None:
+        loop = asyncio.get_running_loop()
+        while pgconn.flush():
+            # The server may be waiting for us to read before it reads on: the reader runs too.
+            writable: asyncio.Future[None] = loop.create_future()
+            loop.add_writer(self._fd, _resolve, writable)
+            try:
+                await writable
+            finally:
+                loop.remove_writer(self._fd)
+            self._check_open()
+
+    async def _wait_readable(self) -> None:
+        self._check_open()
+        self._readable = asyncio.get_running_loop().create_future()
+        try:
+            await self._readable
+        finally:
+            self._readable = None
+        self._check_open()
+
+    def _check_open(self) -> None:
+        if self._conn is None:
+            raise psycopg.OperationalError("the connection was closed")
+
+    def _on_readable(self) -> None:
+        if self._conn is None:
+            return
+        pgconn = self._conn.pgconn
+        try:
+            pgconn.consume_input()
+        except psycopg.Error:
+            self._lose()
+            return
+        while (notify := pgconn.notifies()) is not None:
+            self._on_notify(notify.relname.decode(), notify.extra.decode())
+        if self._readable is not None and not self._readable.done():
+            self._readable.set_result(None)
+
+    def _lose(self) -> None:
+        if self._conn is not None:
+            self.close()
+            self._on_lost()
+
+
+def _resolve(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _error(result: pq.abc.PGresult) -> StepError:
+    def field(code: pq.DiagnosticField) -> str:
+        value = result.error_field(code)
+        return value.decode("utf-8", "replace") if value else ""
+
+    return StepError(
+        sqlstate=field(pq.DiagnosticField.SQLSTATE),
+        message=field(pq.DiagnosticField.MESSAGE_PRIMARY),
+        detail=field(pq.DiagnosticField.MESSAGE_DETAIL),
+        hint=field(pq.DiagnosticField.MESSAGE_HINT),
+    )
+
+
+async def connect_with_patience(
+    session: Session, *, on_failure: Callable[[Exception, float], None]
+) -> None:
+    """Connect, trying again for ever with backoff and jitter while the server is out of reach.
+
+    What waiting does not cure (a wrong password, a missing database) is raised.
+    """
+    delays = connections.backoff_delays()
+    while True:
+        try:
+            await session.connect()
+        except (psycopg.OperationalError, psycopg.InterfaceError, ConnectionLost, TimeoutError) as exc:
+            if isinstance(exc, psycopg.Error) and not connections.is_transient(exc):
+                raise
+            delay = next(delays)
+            on_failure(exc, delay)
+            await asyncio.sleep(delay)
+        else:
+            return
