@@ -29,6 +29,7 @@ _SNIFF = 512  # so many bytes of a line decide whether it can be an object
 _BLANK = b"\xef\xbb\xbf \t\r"  # a byte order mark counts as blank
 _STRUCTURE = re.compile(rb'["{}\[\]]')
 _BETWEEN = re.compile(rb"[{\]]")
+_HIGH_SURROGATE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}")
 _STRING_BODY = re.compile(rb'[^"\\]*+(?:\\.[^"\\]*+)*+', re.DOTALL)
 _DECODER = json.JSONDecoder(parse_constant=lambda _name: None)
 
@@ -199,8 +200,10 @@ class JsonScanner:
             if rest.startswith(b"{"):  # two objects without a newline between them
                 self._trimmer = _Trimmer(is_array=False)
                 piece, at = rest, 0
-            else:
+            elif rest:
                 self._give_up()
+            else:
+                self._inside = False  # the next one may begin with the next piece
 
     def _give_up(self) -> None:
         self._trimmer = None
@@ -341,15 +344,17 @@ class _Trimmer:
 
 
 def _whole_characters(text: bytearray, start: int) -> int:
-    """Return where *text* can end without half an escape or half a UTF-8 sequence."""
+    """Return where *text* can end without half an escape or half a character."""
     end = len(text)
     slash = text.rfind(b"\\", max(start, end - 6))
-    if slash >= 0:
-        before = bytes(text[start : slash + 1])
-        run = len(before) - len(before.rstrip(b"\\"))
+    if slash >= 0 and _is_escape(text, start, slash):
         length = 6 if text[slash + 1 : slash + 2] == b"u" else 2
-        if run % 2 == 1 and end - slash < length:
-            return slash
+        if end - slash < length:
+            end = slash
+    if _HIGH_SURROGATE.fullmatch(text, max(start, end - 6), end) and _is_escape(
+        text, start, end - 6
+    ):
+        return end - 6
     for back in range(1, min(4, end - start) + 1):
         byte = text[end - back]
         if byte < 0x80:
@@ -358,3 +363,9 @@ def _whole_characters(text: bytearray, start: int) -> int:
             length = 2 if byte < 0xE0 else 3 if byte < 0xF0 else 4
             return end - back if back < length else end
     return end
+
+
+def _is_escape(text: bytearray, start: int, slash: int) -> bool:
+    """Whether the backslash at *slash* escapes, and is not escaped itself."""
+    before = bytes(text[start:slash])
+    return (len(before) - len(before.rstrip(b"\\"))) % 2 == 0
