@@ -259,8 +259,10 @@ def persona_env(home, tmp_path, request):
     # PERSONA_TEST_AGENTS is where bin/test --agents has put the real agent programs.
     agents = request.node.get_closest_marker("agents")
     folders = [str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]
+    if agents and (extra := os.environ.get("PERSONA_TEST_AGENTS")):
+        folders.insert(0, extra)
     env = {
-        "PATH": os.pathsep.join([os.environ["PERSONA_TEST_AGENTS"]] * bool(agents) + folders),
+        "PATH": os.pathsep.join(folders),
         "HOME": str(tmp_path),
         "LANG": "C.UTF-8",
         "NO_COLOR": "1",

@@ -53,7 +53,8 @@ def migrate() -> None:
 def status(as_json: bool) -> None:
     """Show the server, the schema's version, and what differs from this package.
 
-    Starts nothing.  Exits with 1 where `persona db migrate` has something to do.
+    Starts nothing.  Exits with 1 where `persona db migrate` has something to do, and with 78 where
+    it would refuse.
     """
     from persona_pg import migrations
     from persona_pg.embedded import resolve_dsn
@@ -74,7 +75,7 @@ def status(as_json: bool) -> None:
     _print_report(report, as_json=as_json)
     if not found.is_current:
         click.echo(_advice(found), err=True)
-        raise SystemExit(1)
+        raise SystemExit(78 if found.unknown or found.changed else 1)
 
 
 @db_group.command(name="dump-sql")
