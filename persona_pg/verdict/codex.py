@@ -36,10 +36,10 @@ _STATUS = re.compile(r"\b(?:last status: |unexpected status )([1-5]\d\d)\b")
 # How the program words the errors for which it shows neither status nor body.
 _SENTENCES = (
     ("You've hit your usage limit", "rate_limited"),
-    ("You\u2019ve hit your usage limit", "rate_limited"),
     ("Quota exceeded", "billing"),
     ("Your workspace is out of credits", "billing"),
     ("Selected model is at capacity", "overloaded"),
+    ("We're currently experiencing high demand", "overloaded"),  # any 500
     ("stream disconnected before completion", "overloaded"),
     ("session budget exceeded", "budget"),
 )
@@ -142,7 +142,8 @@ def _read_message(message: str) -> tuple[str, datetime | None, timedelta | None]
 
     kind = next((_BODY_KINDS[text] for text in _codes(body) if text in _BODY_KINDS), None)
     if kind is None:
-        kind = next((kind for start, kind in _SENTENCES if message.startswith(start)), None)
+        straight = message.replace("\u2019", "'")
+        kind = next((kind for start, kind in _SENTENCES if straight.startswith(start)), None)
     if kind is None:
         status = _STATUS.search(own_words)
         kind = kind_of_status(int(status[1])) if status else None

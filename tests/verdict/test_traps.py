@@ -450,6 +450,7 @@ def test_codex_usage_limit_with_a_wait():
         ("unexpected status 503 Service Unavailable: x", "overloaded"),
         ('unexpected status 429: {"error":{"code":"insufficient_quota"}}', "billing"),
         ("You've hit your usage limit. Upgrade to Plus", "rate_limited"),
+        ("We\u2019re currently experiencing high demand, which may", "overloaded"),
         ("Quota exceeded. Check your plan and billing details.", "billing"),
         ("stream disconnected before completion: x", "overloaded"),
         ("the user asked about error 429 and usage_limit_reached", "unknown"),
