@@ -230,6 +230,7 @@ def load(
     from_file = {} if path is None else _read_file(path)
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
+    texts: dict[str, str] = {}
     for item in fields(Settings):
         name = item.metadata.get("variable")
         if name is None:
@@ -239,13 +240,14 @@ def load(
             if text := mapping.get(name, "").strip():
                 values[item.name] = _read(name, text, item.metadata["kind"])
                 sources[name] = source
+                texts[name] = text
                 break
     settings = Settings(
         **values,
         sources=sources,
         libpq_from_file={k: v for k, v in from_file.items() if k.startswith("PG") and v},
     )
-    _check_together(settings)
+    _check_together(settings, texts)
     return settings
 
 
@@ -270,12 +272,12 @@ def _read(name: str, text: str, kind: _Kind) -> Any:
         ) from None
 
 
-def _check_together(settings: Settings) -> None:
+def _check_together(settings: Settings, texts: Mapping[str, str]) -> None:
     least = 3 * settings.heartbeat_interval + settings.kill_grace
     if settings.hung_timeout < least:
+        value = texts.get("JOB_HUNG_TIMEOUT", format_duration(settings.hung_timeout))
         raise ConfigurationError(
-            f"JOB_HUNG_TIMEOUT: the value '{format_duration(settings.hung_timeout)}' is not"
-            f" allowed; it must be at least {format_duration(least)}: 3 x JOB_HEARTBEAT_INTERVAL"
+            f"JOB_HUNG_TIMEOUT: the value '{value}' is not allowed; it must be at least {format_duration(least)}: 3 x JOB_HEARTBEAT_INTERVAL"
             f" ({format_duration(settings.heartbeat_interval)}) + JOB_KILL_GRACE"
             f" ({format_duration(settings.kill_grace)})",
             detail={"variable": "JOB_HUNG_TIMEOUT"},
