@@ -277,7 +277,8 @@ def _check_together(settings: Settings, texts: Mapping[str, str]) -> None:
     if settings.hung_timeout < least:
         value = texts.get("JOB_HUNG_TIMEOUT", format_duration(settings.hung_timeout))
         raise ConfigurationError(
-            f"JOB_HUNG_TIMEOUT: the value '{value}' is not allowed; it must be at least {format_duration(least)}: 3 x JOB_HEARTBEAT_INTERVAL"
+            f"JOB_HUNG_TIMEOUT: the value '{value}' is not allowed; it must be at least"
+            f" {format_duration(least)}: 3 x JOB_HEARTBEAT_INTERVAL"
             f" ({format_duration(settings.heartbeat_interval)}) + JOB_KILL_GRACE"
             f" ({format_duration(settings.kill_grace)})",
             detail={"variable": "JOB_HUNG_TIMEOUT"},
