@@ -163,6 +163,11 @@ class OutputPump:
         """Whether both streams are closed."""
         return all(pipe.fd < 0 for pipe in self._pipes)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether reading is suspended by `pause`."""
+        return self._is_paused
+
     def pause(self) -> None:
         """Stop reading: the job will block when its pipes are full."""
         self._is_paused = True

@@ -42,7 +42,7 @@ class Usage(NamedTuple):
 class _Ward:
     """A child with what is being done about it."""
 
-    __slots__ = ("child", "exited", "gone", "is_told", "kill_at", "killed_at", "strays", "tree")
+    __slots__ = ("child", "exited", "gone", "kill_at", "killed_at", "strays", "told", "tree")
 
     def __init__(self, child: Child, gone: asyncio.Future[Exit]) -> None:
         self.child = child
@@ -51,7 +51,7 @@ class _Ward:
         )
         self.gone = gone
         self.exited: asyncio.Future[None] | None = None
-        self.is_told = False  # SIGTERM was sent
+        self.told: str | None = None  # who was there when SIGTERM was sent last
         self.kill_at: float | None = None  # set: it is being ended
         self.killed_at: float | None = None
         self.strays: set[int] = set()
@@ -413,8 +413,11 @@ class Processes:
                 else:
                     late.append(ward)
             else:
-                if not ward.is_told:
-                    ward.is_told = True
+                # Once more when the leader is gone: who is forked in the instant of a SIGTERM may
+                # lose it in the handler that it has only until its exec.
+                there = "strays" if ward.child.has_exited else "all"
+                if ward.told != there:
+                    ward.told = there
                     tree.signal_all(ward.tree, members, snapshot, signal.SIGTERM)
                     # One that is stopped could not even hear it.
                     tree.signal_all(ward.tree, members, snapshot, signal.SIGCONT)

@@ -57,11 +57,7 @@ class ChildSpec:
     token: int | None = None
     limits: Mapping[int, int] = field(default_factory=dict)
     stray_grace: float = 2.0
-
-    @property
-    def mark(self) -> str | None:
-        """The job's id, as its processes carry it in their environment."""
-        return self.env.get("PERSONA_JOB_ID")
+    mark: str | None = None  # the job's id in its environment, if not PERSONA_JOB_ID there
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +174,7 @@ def spawn(spec: ChildSpec, token: int | None) -> Child:
             pid=pid,
             start_time=procfs.start_time(pid) or 0,
             token=inherited,
-            mark=spec.mark,
+            mark=spec.mark or spec.env.get("PERSONA_JOB_ID"),
             pidfd=os.pidfd_open(pid) if sys.platform == "linux" else -1,
             stdout_fd=out_read,
             stderr_fd=err_read,
