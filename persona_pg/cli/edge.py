@@ -67,6 +67,8 @@ def _explain(exc: Exception) -> int:
 def with_hint(exc: PersonaError) -> str:
     """Write an error in one line: what is wrong; what to do."""
     words = one_line(str(exc)).rstrip(".")
+    if candidates := exc.detail.get("candidates"):
+        words += f": {', '.join(map(str, candidates))}"
     if not exc.hint:
         return words
     hint = one_line(exc.hint).rstrip(".")
