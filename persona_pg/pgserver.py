@@ -159,10 +159,14 @@ class Server:
         with self._alone():
             if not self.is_ready():
                 return False
+            sockets = self.socket_directory()
             self._run(
                 ["pg_ctl", "stop", "-m", "fast", "-w", "-t", str(_START_TIMEOUT)],
                 what="PostgreSQL does not stop",
             )
+            if sockets != self.base / "run":
+                with contextlib.suppress(OSError):
+                    sockets.rmdir()
         return True
 
     def control(self, *arguments: str) -> None:

@@ -177,6 +177,8 @@ def test_a_long_path_gets_a_short_private_socket_folder(make_server, tmp_path):
     assert len(str(folder)) < 60
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert ask(server, "select 1") == 1
+    server.stop()
+    assert not folder.exists()
 
 
 def test_a_socket_folder_that_somebody_else_made_is_refused(make_server, tmp_path):
