@@ -240,9 +240,9 @@ class Processes:
         began = time.monotonic()
         try:
             is_certain = self._claim_orphans()
-        except OSError:
-            # No descriptors, no memory: what cannot be seen is not gone.
-            self._not_before = asyncio.get_running_loop().time() + _LOOK_AGAIN_SECONDS
+        except Exception as error:  # noqa: BLE001 no descriptors, no memory, or a fault of ours
+            # What cannot be seen is not gone.
+            self._look_failed(error)
             self._schedule_sweep()
             return
         self._pause_after(time.monotonic() - began)
@@ -255,6 +255,12 @@ class Processes:
                 self._finish(ward)
             elif ward.kill_at is None:
                 self._begin_end(ward, ward.child.stray_grace)
+
+    def _look_failed(self, error: Exception) -> None:
+        loop = asyncio.get_running_loop()
+        self._not_before = loop.time() + _LOOK_AGAIN_SECONDS
+        if not isinstance(error, OSError):
+            loop.call_exception_handler({"message": "looking at processes", "exception": error})
 
     def _pause_after(self, cost: float) -> None:
         """Keep walks through /proc to a tenth of the time; the cheap list of children is free."""
@@ -384,9 +390,10 @@ class Processes:
             return
         try:
             self._end_some(ending, began)
-        except OSError:
-            self._not_before = loop.time() + _LOOK_AGAIN_SECONDS
-        self._pause_after(loop.time() - began)
+        except Exception as error:  # noqa: BLE001 as in _sweep
+            self._look_failed(error)
+        else:
+            self._pause_after(loop.time() - began)
         left = [ward.kill_at for ward in self._wards.values() if ward.kill_at is not None]
         if left:
             until_kill = min(left) - loop.time()
@@ -397,7 +404,9 @@ class Processes:
                 self._unwatch(pid)
 
     def _end_some(self, ending: list[_Ward], now: float) -> None:
-        snapshot = tree.Snapshot()
+        is_urgent = any(ward.kill_at is not None and now >= ward.kill_at for ward in ending)
+        with tree.urgently() if is_urgent else contextlib.nullcontext():
+            snapshot = tree.Snapshot()
         late = []
         for ward in ending:
             members = snapshot.members(ward.tree)

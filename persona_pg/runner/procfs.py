@@ -219,16 +219,21 @@ def read_process(pid: int) -> Process | None:
     )
 
 
-def snapshot() -> dict[int, Process]:
-    """Return every process that this user can see.  Not atomic: see `tree` for what follows."""
+def snapshot(settled: dict[int, Process] | None = None) -> dict[int, Process]:
+    """Return every process that this user can see.  Not atomic: see `tree` for what follows.
+
+    Those that are *settled* are taken as they were, if they still exist.
+    """
     if sys.platform == "darwin":
         return _darwin.snapshot()
+    known = settled or {}
     processes = {}
     for name in os.listdir("/proc"):  # noqa: PTH208 pathlib is big
         if name.isdigit():
-            process = read_process(int(name))
+            pid = int(name)
+            process = known.get(pid) or read_process(pid)
             if process is not None:
-                processes[process.pid] = process
+                processes[pid] = process
     return processes
 
 

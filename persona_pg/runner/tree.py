@@ -16,8 +16,13 @@ import contextlib
 import os
 import select
 import signal
+import sys
+from typing import TYPE_CHECKING
 
 from persona_pg.runner import procfs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # How long one round may go on stopping what a fork bomb adds, before it kills what it has.
 _STOPPING_SECONDS = 1.0
@@ -55,8 +60,13 @@ class Tree:
 class Snapshot:
     """All processes at about one moment, found by what links them to a job."""
 
-    def __init__(self, protected: tuple[int, ...] = ()) -> None:
-        self.processes = procfs.snapshot()
+    def __init__(
+        self,
+        protected: tuple[int, ...] = (),
+        settled: dict[int, procfs.Process] | None = None,
+        tokens: dict[int, int] | None = None,
+    ) -> None:
+        self.processes = procfs.snapshot(settled)
         # A runner carries a token itself for the instant in which it starts a job.
         self._protected = {1, os.getpid(), os.getppid(), *protected}
         self.tokens: dict[int, int] = {}
@@ -70,7 +80,11 @@ class Snapshot:
                 continue
             self._groups.setdefault(process.pgid, []).append(process)
             self._sessions.setdefault(process.session, []).append(process)
-            token = procfs.read_token(process.pid)
+            token = (
+                tokens.get(process.pid)
+                if settled and tokens is not None and settled.get(process.pid) is process
+                else procfs.read_token(process.pid)
+            )
             if token is not None:
                 self.tokens[process.pid] = token
                 self._by_token.setdefault(token, []).append(process)
@@ -147,19 +161,37 @@ def freeze(
 ) -> tuple[Snapshot, list[tuple[Tree, list[procfs.Process]]]]:
     """Stop every member, and look again until there is nobody new."""
     give_up = procfs.boottime() + _STOPPING_SECONDS
-    stopped: set[tuple[int, int]] = set()
-    while True:
+    stopped: dict[int, procfs.Process] = {}
+    with urgently():
         snapshot = Snapshot(protected)
-        members = [(tree, snapshot.members(tree)) for tree in trees]
-        found_new = False
-        for tree, processes in members:
-            fresh = [p for p in processes if (p.pid, p.start_time) not in stopped]
-            if fresh:
-                found_new = True
-                signal_all(tree, fresh, snapshot, signal.SIGSTOP)
-                stopped.update((p.pid, p.start_time) for p in fresh)
-        if not found_new or procfs.boottime() > give_up:
-            return snapshot, members
+        while True:
+            members = [(tree, snapshot.members(tree)) for tree in trees]
+            found_new = False
+            for tree, processes in members:
+                fresh = [p for p in processes if stopped.get(p.pid) is not p]
+                if fresh:
+                    found_new = True
+                    signal_all(tree, fresh, snapshot, signal.SIGSTOP)
+                    stopped.update((p.pid, p) for p in fresh)
+            if not found_new or procfs.boottime() > give_up:
+                return snapshot, members
+            # Who stands still need not be read again: each look costs what is new since the last.
+            snapshot = Snapshot(protected, stopped, snapshot.tokens)
+
+
+@contextlib.contextmanager
+def urgently() -> Iterator[None]:
+    """Run before all ordinary processes, where we may: a fork bomb leaves us no turn otherwise.
+
+    Measured with 60 processes, each of them making another one every 20 ms, on 2 busy cores: 5 ms
+    instead of 2.6 s for the first look, in which they had become 6,000.
+    """
+    with contextlib.ExitStack() as undo:
+        if sys.platform == "linux" and os.sched_getscheduler(0) == os.SCHED_OTHER:
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(0, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+                undo.callback(os.sched_setscheduler, 0, os.SCHED_OTHER, os.sched_param(0))
+        yield
 
 
 def kill_round(trees: list[Tree], protected: tuple[int, ...] = ()) -> list[procfs.Process]:
