@@ -17,6 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 
 ANSWER = "The answer is 42."
+STRAY_SECONDS = 424_242
 # Leaves one process in its own session behind, deaf to SIGTERM, and another in the background.
 STRAY_COMMAND = (
     "(trap '' TERM; setsid sh -c 'trap \"\" TERM; sleep {seconds}' >/dev/null 2>&1 &);"
@@ -65,7 +66,7 @@ class Standin:
 
     def __init__(self, port: int = 0) -> None:
         self.answer = ANSWER
-        self.tool_command = STRAY_COMMAND.format(seconds=4242)
+        self.tool_command = STRAY_COMMAND.format(seconds=STRAY_SECONDS)
         self.requests: list[Request] = []
         self.closing = threading.Event()
         handler = type("Handler", (_Handler,), {"standin": self})

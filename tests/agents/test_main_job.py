@@ -1,0 +1,123 @@
+"""The main job, with the real claude: from `persona create` to the answer in `persona info`."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import pytest
+from agents import programs
+
+pytestmark = [pytest.mark.agents, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def research(cli, conn, worker, *, standin, real_claude, home):
+    """Ask the researcher one question in a scenario; returns the job's document and the runner."""
+
+    def run(scenario, *options, question="What is the answer?", seconds=60, drain=True):
+        env = programs.settings("claude", home, standin.url(scenario))
+        conn.execute(
+            "select persona.register_agent('researcher', env => %s, kill_grace => '2 s')",
+            (json.dumps(env),),
+        )
+        path = f"{real_claude}{os.pathsep}/usr/local/bin:/usr/bin:/bin"
+        made = cli("create", "-t", "research", "-q", question, "-a", "researcher", *options)
+        assert made.returncode == 0, made.stderr
+        runner = worker(*(["--drain"] if drain else []), env={"PATH": path})
+        job_id = made.stdout.strip()
+        if drain:
+            assert runner.wait(seconds) == 0, runner.output()
+        return job_id
+
+    return run
+
+
+@pytest.fixture
+def info(cli):
+    def show(job_id):
+        return json.loads(cli("info", job_id, "--json").stdout)
+
+    return show
+
+
+def test_a_question_gets_its_answer(research, info, cli, standin, processes_left):
+    standin.answer = 'It is 42: "the answer"\nto everything. \U0001f600'
+
+    job_id = research("good", question='What is $(the) "answer"?\n-- Yours')
+
+    job = info(job_id)
+    assert job["status"] == "completed"
+    assert job["result"]["text"] == standin.answer
+    assert float(job["costUsd"]) > 0
+    assert job["tokens"]["input"] == 12
+    assert job["sessionId"]
+    assert job["attempt"] == 1
+    assert "It is 42" in cli("info", job_id).stdout
+    asked = json.dumps(standin.asked("good")[-1].body, ensure_ascii=False)
+    assert json.dumps('What is $(the) "answer"?\n-- Yours')[1:-1] in asked
+    assert processes_left([job_id]) == []
+
+
+@pytest.mark.parametrize(
+    "scenario, kind", [("unauthorized", "auth"), ("broken", "overloaded"), ("loop", None)]
+)
+def test_trouble_is_told_with_its_kind(research, conn, info, scenario, kind):
+    job_id = research(scenario, "--max-attempts", "1")
+
+    job = info(job_id)
+    found = conn.execute("select failure_kind from persona.jobs where id = %s", (job_id,))
+    if kind is None:
+        assert job["status"] in ("failed", "held")
+    else:
+        assert job["status"] in ("failed", "held")
+        assert found.fetchone()[0] == kind
+        assert f"{scenario}" in job["error"] or "API Error" in job["error"]
+
+
+def test_a_provider_that_hangs_is_ended_by_the_timeout(
+    research, info, conn, standin, processes_left
+):
+    started = time.monotonic()
+
+    job_id = research("hang", "--timeout", "4s", "--max-attempts", "1")
+
+    assert time.monotonic() - started < 30
+    job = info(job_id)
+    assert (job["status"], job["error"]) == ("failed", "timeout after 4 s")
+    [kind] = conn.execute(
+        "select failure_kind from persona.jobs where id = %s", (job_id,)
+    ).fetchone()
+    assert kind == "timeout"
+    assert standin.asked("hang")
+    assert processes_left([job_id]) == []
+
+
+def test_a_cancel_in_the_middle_leaves_nothing(
+    research, info, cli, *, standin, eventually, processes_left
+):
+    job_id = research("hang", drain=False)
+    eventually(lambda: standin.asked("hang"), 60)
+
+    assert cli("kill", job_id).returncode == 0
+    eventually(lambda: info(job_id)["status"] == "cancelled", 20)
+
+    eventually(lambda: not processes_left([job_id]), 10)
+
+
+def test_what_a_bash_tool_leaves_behind_is_ended_with_the_job(
+    research, info, conn, cli, *, standin, processes_left
+):
+    argv = conn.execute("select argv from persona.agents where name = 'researcher'").fetchone()[0]
+    argv[argv.index("--allowedTools") + 1] = "Bash"
+    conn.execute("select persona.register_agent('researcher', argv => %s)", (argv,))
+
+    job_id = research("tool")
+
+    job = info(job_id)
+    assert job["status"] == "completed"
+    results = [request for request in standin.asked("tool") if request.has_tool_result]
+    assert "started" in json.dumps(results[-1].body)
+    assert "left behind" in cli("logs", job_id).stdout
+    assert processes_left([job_id]) == []
