@@ -65,6 +65,7 @@ class Guardian:
         self.table: dict[int, _Entry] = {}
         self.slept_at = -_AFTER_SLEEP_SECONDS
         self._link: socket.socket | None = link
+        link.setblocking(False)
         self._rest = b""
         self._held: list[int] = []
         self._asleep = procfs.boottime() - time.monotonic()
@@ -75,9 +76,7 @@ class Guardian:
         """Take in what the runner has sent so far."""
         while self._link is not None:
             try:
-                data, fds, _, _ = socket.recv_fds(
-                    self._link, 65536, _FDS_AT_MOST, socket.MSG_DONTWAIT
-                )
+                data, fds, _, _ = socket.recv_fds(self._link, 65536, _FDS_AT_MOST)
             except BlockingIOError:
                 return
             except OSError:
@@ -122,7 +121,7 @@ class Guardian:
     def _send(self, kind: int, token: int) -> None:
         if self._link is not None:
             with contextlib.suppress(OSError):  # a stopped runner reads nothing: it will see
-                self._link.send(RECORD.pack(kind, 0, 0, token, 0.0), socket.MSG_DONTWAIT)
+                self._link.send(RECORD.pack(kind, 0, 0, token, 0.0))
 
     # -- deadlines
 
