@@ -114,6 +114,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/runner/recover_hung_jobs.sql
 \ir functions/runner/recover_predecessor.sql
 \ir functions/runner/register_runner.sql
+\ir functions/runner/runner_directive.sql
 \ir functions/runner/tick.sql
 
 -- For admins.

@@ -2,9 +2,9 @@
 -- install never changes them again. Where a role's instructions are wanted they are arguments of the program, so
 -- that its standard input is exactly what was asked.
 insert into persona.agents (
-  name, description, role, provider, argv, stdin_template, workdir, output_format, timeout, costs_money,
+  name, description, role, provider, env, argv, stdin_template, workdir, output_format, timeout, costs_money,
   keeps_conversation, may_delegate_to)
-select a.name, a.description, a.role, 'anthropic',
+select a.name, a.description, a.role, 'anthropic', '{"DISABLE_AUTOUPDATER": "1"}',
   array['claude', '-p', '--output-format', 'json', '--max-turns', '20', '--model', '{model}',
     '--allowedTools', 'Read,Glob,Grep,WebSearch,WebFetch', '--append-system-prompt', a.instructions],
   '{prompt}', '{vault}', 'claude-json', a.timeout::interval, true, true, a.delegates::text[]

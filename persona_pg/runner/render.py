@@ -25,10 +25,14 @@ _SPREAD = re.compile(r"\{payload\.([A-Za-z0-9_.-]+)\.\.\.\}")
 # What a program needs of its surroundings. Nothing of ours (PERSONA_*, PG*), of the service
 # manager (NOTIFY_SOCKET, CREDENTIALS_DIRECTORY) or of an agent around us (CLAUDECODE*) is here.
 _PASSED = frozenset(
-    "PATH HOME USER LOGNAME SHELL LANG LANGUAGE TZ TERM TMPDIR COLORTERM NO_COLOR"
-    " HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY http_proxy https_proxy no_proxy all_proxy"
-    " SSL_CERT_FILE SSL_CERT_DIR NODE_EXTRA_CA_CERTS REQUESTS_CA_BUNDLE CURL_CA_BUNDLE"
-    " SSH_AUTH_SOCK NVM_DIR".split()
+    (
+        *("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "NVM_DIR"),
+        *("LANG", "LANGUAGE", "TERM", "COLORTERM", "NO_COLOR", "SSH_AUTH_SOCK"),
+        *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"),
+        *("http_proxy", "https_proxy", "no_proxy", "all_proxy"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        "NODE_EXTRA_CA_CERTS",
+    )
 )
 _PASSED_PREFIXES = ("LC_", "XDG_")
 # Keys and settings of a provider go to the agents of that provider only.
@@ -80,7 +84,9 @@ def command(
 def _values(
     job: Mapping[str, Any], settings: Settings, environ: Mapping[str, str], timeout: float
 ) -> dict[str, Any]:
-    default_model = settings.gemini_model if job.get("provider") == "google" else settings.claude_model
+    default_model = (
+        settings.gemini_model if job.get("provider") == "google" else settings.claude_model
+    )
     return {
         "payload": job["payload"],
         "model": job.get("model") or default_model,
@@ -133,7 +139,9 @@ def _argv(template: Sequence[str], values: Mapping[str, Any]) -> list[str]:
             continue
         items = _look_up(f"payload.{spread[1]}", values)
         if not isinstance(items, list) or not all(isinstance(i, str | int | float) for i in items):
-            raise RenderError(f"payload.{spread[1]} must be an array of texts, it is {_text(items)[:100]!r}")
+            raise RenderError(
+                f"payload.{spread[1]} must be an array of texts, it is {_text(items)[:100]!r}"
+            )
         argv.extend(_text(item) for item in items)
     if not argv or not argv[0]:
         raise RenderError("the command line is empty")

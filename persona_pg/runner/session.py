@@ -255,7 +255,12 @@ async def connect_with_patience(
     while True:
         try:
             await session.connect()
-        except (psycopg.OperationalError, psycopg.InterfaceError, ConnectionLost, TimeoutError) as exc:
+        except (
+            psycopg.OperationalError,
+            psycopg.InterfaceError,
+            ConnectionLost,
+            TimeoutError,
+        ) as exc:
             if isinstance(exc, psycopg.Error) and not connections.is_transient(exc):
                 raise
             delay = next(delays)

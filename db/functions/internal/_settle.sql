@@ -37,10 +37,15 @@ begin
           'orphaned') as is_known
       from jsonb_to_recordset(p_items) as i (
         job_id uuid, lease bigint, outcome text, exit_code integer, error text, failure_kind text, result jsonb,
-        cost_usd numeric, tokens jsonb, session_id text, model text, pid integer, retry_at timestamptz)
+        cost_usd numeric, tokens jsonb, session_id text, model text, pid integer, retry_at timestamptz, retry_in double precision,
+        is_cumulative_cost boolean)
     ), current as (
-      select i.job_id, i.lease, i.outcome, i.exit_code, i.error, i.failure_kind, i.result, i.cost_usd, i.tokens,
-        i.session_id, i.model, coalesce(i.pid, l.pid) as pid, i.retry_at,
+      select i.job_id, i.lease, i.outcome, i.exit_code, i.error, i.failure_kind, i.result, i.tokens,
+        i.session_id, i.model, coalesce(i.pid, l.pid) as pid,
+        coalesce(now() + make_interval(secs => i.retry_in), i.retry_at) as retry_at,
+        -- Some programs report the cost of the whole conversation: only what is new is booked.
+        case when i.is_cumulative_cost and j.session_id = i.session_id
+          then greatest(0, i.cost_usd - coalesce(j.cost_usd, 0)) else i.cost_usd end as cost_usd,
         j.attempt, j.max_attempts, j.interruptions, j.agent, j.lock_key, j.cancel_reason, j.status_reason,
         l.claimed_at, l.progress, l.progress_text,
         case

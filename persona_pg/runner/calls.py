@@ -1,0 +1,119 @@
+"""The runner functions of the schema as pipeline steps; each answers with one JSON value."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from persona_pg import __version__
+from persona_pg.runner.session import Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from persona_pg.runner.procfs import Host
+
+PROTOCOL = 1
+
+
+def register(
+    name: str,
+    *,
+    hostname: str,
+    pid: int,
+    pid_started: str,
+    host: Host,
+    capacity: int,
+    agents: Sequence[str],
+    lease_seconds: float,
+    takeover: bool,
+) -> Step:
+    """register_runner: {id, lease_seconds, leftover}."""
+    return Step(
+        b"select row_to_json(r) from persona.register_runner("
+        b"name => $1, hostname => $2, pid => $3::integer, boot_id => $4, machine_id => $5,"
+        b" pid_namespace => $6, capacity => $7::integer, agents => $8::text[],"
+        b" protocol => $9::integer, version => $10, takeover => $11::boolean, pid_started => $12,"
+        b" lease => make_interval(secs => $13::double precision)) as r",
+        (
+            name, hostname, str(pid), host.boot_id or None, host.machine_id or None,
+            host.pid_namespace or None, str(capacity), _array(agents) if agents else None,
+            str(PROTOCOL), __version__, str(takeover).lower(), pid_started, str(lease_seconds),
+        ),
+    )  # fmt: skip
+
+
+def recover_predecessor(runner_id: str) -> Step:
+    """recover_predecessor: [{id, short_id, status, reason}] or null."""
+    return Step(b"select json_agg(r) from persona.recover_predecessor($1) as r", (runner_id,))
+
+
+def directive(runner_id: str) -> Step:
+    """runner_directive: "run" or "drain"."""
+    return Step(b"select to_json(persona.runner_directive($1))", (runner_id,))
+
+
+def reconcile(runner_id: str, held: Iterable[tuple[str, int]]) -> Step:
+    """Reconcile: what was given back, or null."""
+    items = [{"job_id": job_id, "lease": lease} for job_id, lease in held]
+    return Step(
+        b"select json_agg(r) from persona.reconcile($1, $2) as r", (runner_id, json.dumps(items))
+    )
+
+
+def heartbeats(runner_id: str, beats: list[dict[str, Any]]) -> Step:
+    """Heartbeats: [{job_id, lease, directive, reason, force}] or null."""
+    return Step(
+        b"select json_agg(h) from persona.heartbeats($1, $2) as h", (runner_id, json.dumps(beats))
+    )
+
+
+def append_logs(runner_id: str, lines: str) -> Step:
+    """append_logs: how many were accepted."""
+    return Step(b"select to_json(persona.append_logs($1, $2))", (runner_id, lines))
+
+
+def complete(runner_id: str, reports: str) -> Step:
+    """complete_jobs: [{job_id, lease, status, result_status}]."""
+    return Step(b"select json_agg(c) from persona.complete_jobs($1, $2) as c", (runner_id, reports))
+
+
+def claim(runner_id: str, count: int) -> Step:
+    """claim_jobs: the claimed jobs, or null."""
+    return Step(
+        b"select json_agg(c) from persona.claim_jobs($1, $2::integer) as c",
+        (runner_id, str(count)),
+    )
+
+
+def idle_horizon(runner_id: str) -> Step:
+    """idle_horizon: {horizon, holders}."""
+    return Step(b"select row_to_json(h) from persona.idle_horizon($1) as h", (runner_id,))
+
+
+def is_settled(horizon: str, holders: Sequence[str] | None) -> Step:
+    """is_settled: true or false."""
+    return Step(
+        b"select to_json(persona.is_settled($1, $2::text[]))",
+        (horizon, None if holders is None else _array(holders)),
+    )
+
+
+def idle_state(runner_id: str) -> Step:
+    """idle_state: {claimable, due_in_seconds}."""
+    return Step(b"select row_to_json(s) from persona.idle_state($1) as s", (runner_id,))
+
+
+def tick() -> Step:
+    """Tick: what was done."""
+    return Step(b"select persona.tick()")
+
+
+def deregister(runner_id: str) -> Step:
+    """deregister_runner."""
+    return Step(b"select to_json(persona.deregister_runner($1)::text)", (runner_id,))
+
+
+def _array(items: Iterable[str]) -> str:
+    quoted = ('"' + item.replace("\\", "\\\\").replace('"', '\\"') + '"' for item in items)
+    return "{" + ",".join(quoted) + "}"

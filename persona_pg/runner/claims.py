@@ -1,0 +1,138 @@
+"""When to ask for work, and when it is safe to sleep.
+
+The rule is that of the design's section on wake-ups. A claim that gets less than it asked for
+marks the runner idle in the same transaction; creators notify only idle runners. A creator that
+looked before that mark was visible has not notified, so the runner may sleep only when every
+transaction from before has ended *and* a claim after that found nothing: until then it asks again.
+A claim that finds work while settling starts it all over, because it may have taken the mark away.
+"""
+
+from __future__ import annotations
+
+import enum
+from typing import TYPE_CHECKING, Any
+
+from persona_pg.runner import calls
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from persona_pg.runner.session import Step
+
+_FIRST_WAIT = 0.001
+_LONGEST_WAIT = 1.0
+# After so long a stranger's long transaction is told apart from one that writes to the queue.
+_PATIENCE = 1.0
+# The net's interval doubles up to this while it catches nothing.
+_NET_LONGEST = 30.0
+
+
+class Phase(enum.Enum):
+    """Where the cycle stands."""
+
+    CLAIM = "claim"
+    HORIZON = "horizon"
+    SETTLING = "settling"
+    ASLEEP = "asleep"
+
+
+class ClaimCycle:
+    """Decides which steps go out next for claiming, and reads their answers."""
+
+    def __init__(self, runner_id: str, *, net_interval: float | None) -> None:
+        self.runner_id = runner_id
+        self.phase = Phase.CLAIM
+        self.net_interval = net_interval
+        self._net_wait = net_interval
+        self._next_at = 0.0
+        self._sent = self.phase
+        self._horizon = ""
+        self._holders: Sequence[str] = ()
+        self._wait = _FIRST_WAIT
+        self._settling_since = 0.0
+        self._asked = 0
+        # A notification may come while the answers are under way: they do not know of it.
+        self._was_woken = False
+
+    def wake(self) -> None:
+        """Start over: there may be work."""
+        self._was_woken = True
+        self.phase = Phase.CLAIM
+        self._next_at = 0.0
+        self._net_wait = self.net_interval
+
+    @property
+    def is_asleep(self) -> bool:
+        """Tell whether there was nothing claimable when last asked, for certain."""
+        return self.phase is Phase.ASLEEP
+
+    @property
+    def next_at(self) -> float | None:
+        """Loop time of the next step; None: only a notification wakes it."""
+        return None if self._next_at == float("inf") else self._next_at
+
+    def steps(self, free: int, now: float) -> list[Step]:
+        """Return the steps to send now, for so many free slots."""
+        if free <= 0 or now < self._next_at:
+            return []
+        if self.phase is Phase.ASLEEP:
+            self.phase = Phase.CLAIM
+        self._asked = free
+        self._was_woken = False
+        self._sent = self.phase
+        if self.phase is Phase.HORIZON:
+            return [calls.idle_horizon(self.runner_id)]
+        claim = calls.claim(self.runner_id, free)
+        if self.phase is Phase.CLAIM:
+            return [claim]
+        is_patient = now - self._settling_since > _PATIENCE
+        return [
+            calls.is_settled(self._horizon, self._holders if is_patient else None),
+            claim,
+            calls.idle_state(self.runner_id),
+        ]
+
+    def take(self, answers: Sequence[Any], now: float) -> list[dict[str, Any]]:
+        """Read the answers to those steps, none of them an error; return the claimed jobs."""
+        was_woken, self.phase = self._was_woken, self._sent
+        jobs = self._taken(answers, now)
+        if was_woken:
+            self.wake()
+        return jobs
+
+    def _taken(self, answers: Sequence[Any], now: float) -> list[dict[str, Any]]:
+        if self.phase is Phase.HORIZON:
+            (horizon,) = answers
+            self._horizon, self._holders = horizon["horizon"], horizon["holders"]
+            self.phase = Phase.SETTLING
+            self._settling_since = now
+            self._wait = _FIRST_WAIT
+            return []
+        jobs: list[dict[str, Any]] = (answers[0] if self.phase is Phase.CLAIM else answers[1]) or []
+        if self.phase is Phase.CLAIM:
+            if len(jobs) < self._asked:
+                self.phase = Phase.HORIZON
+        elif jobs:
+            self.wake()
+        else:
+            settled, _, state = answers
+            if settled and not state["claimable"]:
+                self._sleep(state["due_in_seconds"], now)
+            else:
+                self._next_at = now + self._wait
+                self._wait = min(self._wait * 2, _LONGEST_WAIT)
+        return jobs
+
+    def failed(self, now: float) -> None:
+        """Ask again a little later, from the start: a step was refused."""
+        self.phase = Phase.CLAIM
+        self._next_at = now + _LONGEST_WAIT
+
+    def _sleep(self, due_in: float | None, now: float) -> None:
+        self.phase = Phase.ASLEEP
+        # A millisecond more, so that what is due then is due by the server's clock too.
+        waits = [due_in + 0.001] if due_in is not None else []
+        if self._net_wait is not None:
+            waits.append(self._net_wait)
+            self._net_wait = min(self._net_wait * 2, max(_NET_LONGEST, self.net_interval or 0.0))
+        self._next_at = now + min(waits) if waits else float("inf")

@@ -1,0 +1,186 @@
+"""What the server has yet to acknowledge: log lines and reports of ended executions.
+
+Nothing leaves before its acknowledgement, so an outage of the database loses nothing; the server
+stores a line or a report that comes twice only once. Lines are kept as the JSON they are sent as.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+# Above the first, outputs are no longer read, so that jobs wait in their writes; below the second
+# they are read again.
+PAUSE_BYTES = 8 << 20
+RESUME_BYTES = 4 << 20
+# Upper bounds of one exchange, so that heartbeats never wait long behind it.
+_BATCH_LINES = 5000
+_BATCH_BYTES = 1 << 20
+_BATCH_REPORTS = 500
+
+UPDATE_FAILED = "Status update failed after retries"
+
+# U+0000 cannot be stored in PostgreSQL's text, and a lone surrogate is no character.
+_UNSTORABLE = {0: "�", **dict.fromkeys(range(55296, 57344), "�")}
+
+
+def storable(value: Any) -> Any:
+    """Return *value* with the characters replaced that PostgreSQL cannot store."""
+    if isinstance(value, str):
+        return value if value.isascii() and "\0" not in value else value.translate(_UNSTORABLE)
+    if isinstance(value, dict):
+        return {storable(key): storable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(item) for item in value]
+    return value
+
+
+@dataclass(slots=True)
+class LogWriter:
+    """Numbers the log lines of one execution and puts them into the outbox."""
+
+    outbox: Outbox
+    job_id: str
+    lease: int
+    _head: str = field(init=False)
+    _seq: int = field(init=False, default=0)
+    # Sequence number of the last line that the server has.
+    acknowledged: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        """Encode once what all lines share."""
+        self._head = f'{{"job_id":"{self.job_id}","lease":{self.lease},"seq":'
+
+    @property
+    def is_flushed(self) -> bool:
+        """Tell whether the server has every line written so far."""
+        return self.acknowledged == self._seq
+
+    def write(
+        self, stream: str, level: str, message: str, *, is_part: bool = False, details: Any = None
+    ) -> None:
+        """Add a line: stream is stdout, stderr or system."""
+        self._seq += 1
+        metadata = details if details is not None else ({"part": True} if is_part else None)
+        tail = "" if metadata is None else f',"metadata":{json.dumps(storable(metadata))}'
+        at = datetime.now(UTC).isoformat()
+        self.outbox.add_line(
+            self,
+            self._seq,
+            f'{self._head}{self._seq},"at":"{at}","stream":"{stream}","level":"{level}",'
+            f'"message":{json.dumps(storable(message))}{tail}}}',
+        )
+
+
+class Outbox:
+    """Lines and reports in the order they came, until they are acknowledged."""
+
+    def __init__(self, *, on_line: Callable[[], None]) -> None:
+        self._on_line = on_line
+        self._batch_lines = _BATCH_LINES
+        self._lines: deque[tuple[LogWriter, int, str]] = deque()
+        self._line_bytes = 0
+        self._reports: dict[tuple[str, int], tuple[LogWriter, dict[str, Any]]] = {}
+
+    @property
+    def has_lines(self) -> bool:
+        """Tell whether log lines wait."""
+        return bool(self._lines)
+
+    @property
+    def line_bytes(self) -> int:
+        """Size of the waiting log lines."""
+        return self._line_bytes
+
+    @property
+    def unreported(self) -> Iterable[tuple[str, int]]:
+        """Ended executions whose report is not acknowledged: (job id, lease)."""
+        return self._reports.keys()
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether everything is acknowledged."""
+        return not self._lines and not self._reports
+
+    def add_line(self, writer: LogWriter, seq: int, line: str) -> None:
+        """Take one encoded line."""
+        self._lines.append((writer, seq, line))
+        self._line_bytes += len(line)
+        self._on_line()
+
+    def add_report(self, writer: LogWriter, report: dict[str, Any]) -> None:
+        """Take the report of an ended execution; it is sent once its lines have arrived."""
+        self._reports[report["job_id"], report["lease"]] = writer, report
+
+    def next_lines(self) -> tuple[int, str] | None:
+        """Return how many lines are next, and those lines as a JSON array."""
+        count = size = 0
+        for _, _, line in self._lines:
+            if count == self._batch_lines or (count and size + len(line) > _BATCH_BYTES):
+                break
+            count += 1
+            size += len(line)
+        if not count:
+            return None
+        return count, "[" + ",".join(self._lines[i][2] for i in range(count)) + "]"
+
+    def lines_done(self, count: int) -> None:
+        """Forget the first *count* lines: they are stored, or will never be."""
+        self._batch_lines = _BATCH_LINES
+        for _ in range(count):
+            writer, seq, line = self._lines.popleft()
+            writer.acknowledged = seq
+            self._line_bytes -= len(line)
+
+    def narrow_lines(self, count: int) -> bool:
+        """Send half as many next time, as the last batch was refused; False: one line, dropped."""
+        if count > 1:
+            self._batch_lines = count // 2
+            return True
+        self.lines_done(1)
+        return False
+
+    @property
+    def has_ready_reports(self) -> bool:
+        """Tell whether a report waits whose lines have all arrived."""
+        return any(writer.is_flushed for writer, _ in self._reports.values())
+
+    def next_reports(self, lines_in_flight: int, *, only_one: bool = False) -> str | None:
+        """Return as JSON the reports whose lines are all sent, those *in flight* included."""
+        if not self._reports:
+            return None
+        waiting = {
+            id(writer) for writer, _, _ in itertools.islice(self._lines, lines_in_flight, None)
+        }
+        ready = (report for writer, report in self._reports.values() if id(writer) not in waiting)
+        batch = list(itertools.islice(ready, 1 if only_one else _BATCH_REPORTS))
+        return json.dumps(storable(batch)) if batch else None
+
+    def replace_first_report(self, refusal: str) -> None:
+        """Make of the oldest report, which the database refuses, a plain failure."""
+        key, (writer, report) = next(iter(self._reports.items()))
+        del self._reports[key]
+        if report.get("error") == UPDATE_FAILED:
+            return  # Refused twice: the lease runs out, and the job is recovered as orphaned.
+        writer.write("system", "error", f"{UPDATE_FAILED}: {refusal}")
+        self._reports[key] = (
+            writer,
+            {
+                "job_id": report["job_id"],
+                "lease": report["lease"],
+                "outcome": "failed",
+                "error": UPDATE_FAILED,
+                "failure_kind": "unknown",
+            },
+        )
+
+    def report_done(self, job_id: str, lease: int) -> None:
+        """Forget a report: it is applied, or was refused for good."""
+        self._reports.pop((job_id, lease), None)

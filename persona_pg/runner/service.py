@@ -1,0 +1,111 @@
+"""The runner as a process: configuration, lock, logging, exit codes; the work is in loop.py."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING
+
+import psycopg
+
+from persona_pg import connections, settings
+from persona_pg.errors import ConfigurationError, PersonaError
+from persona_pg.runner import lockfile, tree
+from persona_pg.runner.main import EXIT_CONFIGURATION, EXIT_TRY_LATER
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from persona_pg.runner.guardian_link import GuardianLink
+    from persona_pg.runner.main import Options
+    from persona_pg.settings import Settings
+
+log = logging.getLogger("persona.runner")
+
+
+def prepare(options: Options, answer: int) -> int:
+    """Check the configuration, see that there is a database, write its address to *answer*."""
+    from persona_pg import embedded
+
+    def work() -> int:
+        loaded = settings.load()
+        _name(options)
+        dsn = embedded.resolve_dsn(loaded)
+        os.write(answer, dsn.encode())
+        return 0
+
+    return _said(work)
+
+
+def run(link: GuardianLink, options: Options, dsn: str) -> int:
+    """Be the runner; returns the exit code."""
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(levelname)s %(message)s",
+        stream=sys.stderr,
+        force=True,
+    )
+
+    def work() -> int:
+        loaded = settings.load()
+        name = _name(options)
+        lock = lockfile.acquire(loaded.home / "runners" / f"{name}.lock", instance=link.instance)
+        if isinstance(lock, lockfile.HeldBy):
+            sys.stderr.write(f"persona-worker: {lock.describe()}\n")
+            return EXIT_TRY_LATER
+        link.hold(lock.fd)
+        killed = tree.kill_instances(lock.left_instances)
+        lock.settle()
+        if killed:
+            log.warning("killed %d process(es) that the last runner left behind", len(killed))
+        return _serve(link, options, dsn, loaded, name, may_take_over=lock.may_take_over)
+
+    return _said(work)
+
+
+def _serve(
+    link: GuardianLink,
+    options: Options,
+    dsn: str,
+    loaded: Settings,
+    name: str,
+    *,
+    may_take_over: bool,
+) -> int:
+    from persona_pg.runner.loop import Runner
+
+    async def serve() -> int:
+        runner = Runner(link, loaded, dsn, name=name, options=options, may_take_over=may_take_over)
+        return await runner.run()
+
+    try:
+        return asyncio.run(serve())
+    except psycopg.Error as exc:
+        # What is left here is what waiting does not cure: a wrong password, a missing database.
+        words = connections.masked(" ".join(str(exc).split()), dsn)
+        raise ConfigurationError(f"the database refuses the runner: {words}") from None
+
+
+def _said(work: Callable[[], int]) -> int:
+    """Do the work; what is foreseen to go wrong is one line and an exit code."""
+    try:
+        return work()
+    except PersonaError as exc:
+        hint = f"; {exc.hint}" if exc.hint else ""
+        sys.stderr.write(f"persona-worker: {exc}{hint}\n")
+        if os.environ.get("PERSONA_DEBUG") == "1":
+            raise
+        return exc.exit_code
+    except OSError as exc:
+        sys.stderr.write(f"persona-worker: {exc}\n")
+        return EXIT_CONFIGURATION
+
+
+def _name(options: Options) -> str:
+    name = options.name or socket.gethostname()
+    if "/" in name or not name.strip() or len(name) > 200:
+        raise ConfigurationError(f"--name {name!r}: 1 to 200 characters without '/' are needed")
+    return name
