@@ -24,6 +24,7 @@ _FAILED = 1
 _SIGNAL_BASE = 128
 _SHORTEST, _LONGEST = 0.03, 0.5
 _PAGE = 1000
+_PATIENT_INTERRUPTS = 2
 # A job usually starts at once; only one that does not deserves a word.
 _WAITING_IS_TOLD_AFTER = 1.0
 _WAITING_IS_LOOKED_AT_EVERY = 5.0
@@ -43,7 +44,10 @@ def exit_code_of(job: Job) -> int:
 
 
 class Interrupts:
-    """Counts Ctrl-C instead of raising KeyboardInterrupt in the middle of a call."""
+    """Counts Ctrl-C instead of raising KeyboardInterrupt in the middle of a call.
+
+    Whoever presses it a third time wants to leave, whatever is under way.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -64,6 +68,8 @@ class Interrupts:
         del number, frame
         self.count += 1
         os.write(self._writer, b"!")
+        if self.count > _PATIENT_INTERRUPTS:
+            raise KeyboardInterrupt
 
     def sleep(self, seconds: float) -> None:
         """Wait, but not beyond the next Ctrl-C."""

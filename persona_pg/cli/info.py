@@ -35,7 +35,10 @@ def info_command(app: App, ref: str, as_json: bool) -> None:
     why = queue.explain_job(job.id) if job.status in _UNFINISHED else None
     for name, value in _facts(job, dashboard, why):
         if value:
-            output.put(f"{name:<12} {output.clean(value)}")
+            text = output.clean(value)
+            if name == "status":
+                text = output.styled(text, "hung" if job.hung else job.status)
+            output.put(f"{name:<12} {text}")
     _show_payload(job.payload)
     _show_attempts(attempts)
     _show_result(job.result)
@@ -45,7 +48,6 @@ def _facts(job: FullJob, dashboard: DashboardJob, why: str | None) -> Iterator[t
     status = "hung" if job.hung else job.status
     reason = f" ({job.status_reason})" if job.status_reason else ""
     yield "job", f"{job.short_id}  {job.id}"
-    # The styled word is put together here, after the cleaning of the rest.
     yield "type", job.job_type + (f", tags {', '.join(job.tags)}" if job.tags else "")
     yield "status", status + reason
     yield "waiting", why or ""

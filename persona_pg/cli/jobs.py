@@ -10,7 +10,13 @@ from persona_pg.cli import documents, output
 from persona_pg.cli.app import App, pass_app
 
 if TYPE_CHECKING:
-    from persona_pg.model import DashboardJob, TreeNode
+    from collections.abc import Iterator
+    from uuid import UUID
+
+    from persona_pg.model import DashboardJob, FullJob, TreeNode
+    from persona_pg.queue import Queue
+
+_PAGE = 200
 
 STATUSES = (
     "blocked",
@@ -77,17 +83,28 @@ def jobs_command(
     """List jobs, newest first."""
     queue = app.queue
     before_id = None if before is None else queue.resolve_job(before)
-    if as_json or as_jsonl:
-        full = queue.list_full_jobs(
-            status=status, agent=agent, job_type=job_type, max_rows=max_rows, before=before_id
-        )
-        found = [documents.of_job(job) for job in full]
-        output.put_json(found) if as_json else output.put_jsonl(found)
-        return
-    rows = queue.list_jobs(
-        status=status, agent=agent, job_type=job_type, max_rows=max_rows, before=before_id
-    )
-    output.put_listing(rows, JOB_COLUMNS, document=documents.of, empty="no jobs")
+    chosen = {"status": status, "agent": agent, "job_type": job_type}
+    if as_json:
+        full = _pages(queue, chosen, max_rows, before_id)
+        output.put_json([documents.of_job(job) for job in full])
+    elif as_jsonl:
+        output.put_jsonl(map(documents.of_job, _pages(queue, chosen, max_rows, before_id)))
+    else:
+        rows = queue.list_jobs(**chosen, max_rows=max_rows, before=before_id)
+        output.put_listing(rows, JOB_COLUMNS, document=documents.of, empty="no jobs")
+
+
+def _pages(
+    queue: Queue, chosen: dict[str, str | None], count: int, before: UUID | None
+) -> Iterator[FullJob]:
+    """Yield jobs with a page in memory at a time: their answers may be long."""
+    while count > 0:
+        page = queue.list_full_jobs(**chosen, max_rows=min(count, _PAGE), before=before)
+        yield from page
+        count -= _PAGE
+        if len(page) < _PAGE:
+            return
+        before = page[-1].id
 
 
 @click.command("tree")

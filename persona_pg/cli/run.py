@@ -46,8 +46,9 @@ def run_command(
     """Run a command as a job, follow its output, and exit with its exit code.
 
     124 stands for a timeout, 130 for a cancelled job.  Ctrl-C cancels the job and waits for its
-    end; a second Ctrl-C has it killed at once.  The command runs on a runner's machine, without
-    a terminal, with the runner's environment.
+    end; a second Ctrl-C has it killed at once.  If this program is ended in any other way, the
+    job goes on.  The command runs on a runner's machine, without a terminal, in the runner's home
+    folder (see --cwd), and with little of its environment.
     """
     payload: dict[str, Any] = {"argv": list(argv)}
     if cwd is not None:
@@ -55,39 +56,37 @@ def run_command(
     options["agent"] = options["agent"] or "command"
     # A command that a person watches fails once, as it would without us.
     options["max_attempts"] = options["max_attempts"] or 1
-    job = create_job(app, job_type, payload, **options)
-    if sys.stderr.isatty():
-        say(f"job {job.short_id}")
-    app.be_patient()
-    raise click.exceptions.Exit(_run_to_end(app, job))
-
-
-def _run_to_end(app: App, job: Job) -> int:
-    streams = _Streams()
-    cancels = 0
-
+    # Before the job is there: a Ctrl-C in between must not leave one behind that nobody follows.
     with Interrupts() as interrupts:
-
-        def heed_interrupts() -> None:
-            nonlocal cancels
-            if interrupts.count > cancels:
-                cancels = interrupts.count
-                if cancels > 2:
-                    raise KeyboardInterrupt
-                again = "" if cancels > 1 else "; Ctrl-C again kills it at once"
-                say(f"cancelling job {job.short_id}{again}")
-                cancel_quietly(app.queue, job.id, "interrupted", force=cancels > 1)
-
-        follower = Follower(app.queue, job.id, show=streams.show, sleep=interrupts.sleep)
-        try:
-            ended = follower.follow(heed_interrupts)
-        except BrokenPipeError:
-            # Nobody reads any more: a program started directly would end here, too.
-            cancel_quietly(app.queue, job.id, "its output is no longer read", force=False)
-            raise
+        job = create_job(app, job_type, payload, **options)
+        if sys.stderr.isatty():
+            say(f"job {job.short_id}")
+        app.be_patient()
+        ended = _follow(app, job, interrupts)
     if ended.status != "completed":
         say(outcome(ended))
-    return exit_code_of(ended)
+    raise click.exceptions.Exit(exit_code_of(ended))
+
+
+def _follow(app: App, job: Job, interrupts: Interrupts) -> Job:
+    streams = _Streams()
+    heeded = 0
+
+    def heed_interrupts() -> None:
+        nonlocal heeded
+        if interrupts.count > heeded:
+            heeded = interrupts.count
+            again = "" if heeded > 1 else "; Ctrl-C again kills it at once"
+            say(f"cancelling job {job.short_id}{again}")
+            cancel_quietly(app.queue, job.id, "interrupted", force=heeded > 1)
+
+    follower = Follower(app.queue, job.id, show=streams.show, sleep=interrupts.sleep)
+    try:
+        return follower.follow(heed_interrupts)
+    except BrokenPipeError:
+        # Nobody reads any more: a program started directly would end here, too.
+        cancel_quietly(app.queue, job.id, "its output is no longer read", force=False)
+        raise
 
 
 class _Streams:

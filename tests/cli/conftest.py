@@ -136,6 +136,16 @@ def create(queue):
 
 
 @pytest.fixture
+def create_command(queue):
+    """Create a job that runs a command; returns its id."""
+
+    def make(*argv, **options):
+        return str(queue.create_job("command", {"argv": list(argv)}, **options).id)
+
+    return make
+
+
+@pytest.fixture
 def persona():
     """Path of the installed program."""
     return shutil.which("persona", path=str(Path(sys.executable).parent))
