@@ -17,10 +17,10 @@ import socket
 import struct
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from persona_pg.runner import procfs, tree
 
+TYPE_CHECKING = False  # importing typing would cost the guardian a megabyte
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -17,10 +17,10 @@ import os
 import select
 import signal
 import sys
-from typing import TYPE_CHECKING
 
 from persona_pg.runner import procfs
 
+TYPE_CHECKING = False  # importing typing would cost the guardian a megabyte
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
