@@ -54,6 +54,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_job_items.sql
 \ir functions/internal/_jobs_guard.sql
 \ir functions/internal/_jobs_sync_queue.sql
+\ir functions/internal/_lease_day.sql
 \ir functions/internal/_lease_lost.sql
 \ir functions/internal/_lock_job.sql
 \ir functions/internal/_open_agents.sql

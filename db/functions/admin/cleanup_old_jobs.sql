@@ -33,7 +33,7 @@ begin
     exit when cardinality(v_ids) = 0;
     delete from persona.job_logs as l
     using (
-      select a.job_id, (to_timestamp(a.lease / 1000000.0) at time zone 'UTC')::date as day
+      select a.job_id, persona._lease_day(a.lease) as day
       from persona.job_attempts as a where a.job_id = any(v_ids) group by 1, 2) as e
     where l.day = e.day and l.job_id = e.job_id;
     delete from persona.job_attempts as a where a.job_id = any(v_ids);

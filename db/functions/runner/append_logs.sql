@@ -34,7 +34,7 @@ begin
     where i.job_id is not null and i.lease is not null and i.seq is not null
   ), stored as (
     insert into persona.job_logs (day, job_id, lease, seq, at, stream, level, message, metadata)
-    select (to_timestamp(n.lease / 1000000.0) at time zone 'UTC')::date, n.job_id, n.lease, n.seq,
+    select persona._lease_day(n.lease), n.job_id, n.lease, n.seq,
       coalesce(n.at, now()),
       case when n.stream in ('stdout', 'stderr') then n.stream else 'system' end,
       case when n.level in ('debug', 'warn', 'error') then n.level when n.level = 'warning' then 'warn' else 'info' end,
