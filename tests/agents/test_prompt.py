@@ -71,8 +71,9 @@ def test_the_program_is_started_as_promised(ask, fake_claude, tmp_path):
     for call in range(len(fake_claude.calls())):
         argv, about = fake_claude.argv(call), fake_claude.about(call)
         assert argv[:4] == ["-p", "--output-format", "json", "--max-turns"]
-        assert not any(question in argv for question in QUESTIONS.values())
-        assert not any("skip-permissions" in argument for argument in argv)
+        assert argv.index("--model") + 1 == argv.index("opus")
+        asked = {text for name, text in QUESTIONS.items() if name != "short flag"}
+        assert not asked & set(argv)
         assert about["stdin_is_file"]
         assert about["leads_its_session"]
         ours = {name for name in about["env"] if name.startswith("PERSONA_")}
