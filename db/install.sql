@@ -48,6 +48,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_caller.sql
 \ir functions/internal/_check_job.sql
 \ir functions/internal/_check_parent.sql
+\ir functions/internal/_days_since.sql
 \ir functions/internal/_invalid.sql
 \ir functions/internal/_is_admin.sql
 \ir functions/internal/_is_needed.sql

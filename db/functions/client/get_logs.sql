@@ -3,7 +3,11 @@ create or replace function persona.get_logs(
   ref text, after_lease bigint default 0, after_seq bigint default 0, max_lines integer default 1000)
 returns table (lease bigint, seq bigint, at timestamptz, stream text, level text, message text, metadata jsonb)
 language plpgsql stable security definer
-set search_path = pg_catalog, persona, pg_temp as $$
+set search_path = pg_catalog, persona, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off as $$
 #variable_conflict use_column
 declare
   v_job persona.jobs := persona.get_job(get_logs.ref);
@@ -25,9 +29,8 @@ begin
       -- What was said from outside of any execution lies under the day it was said.
       return query
         select l.lease, l.seq, l.at, l.stream, l.level, l.message, l.metadata
-        from persona.job_logs as l
-        where l.day >= (v_job.created_at at time zone 'UTC')::date and l.job_id = v_job.id and l.lease = 0
-          and l.seq > v_after
+        from persona._days_since(v_job.created_at) as d (day)
+        join persona.job_logs as l on l.day = d.day and l.job_id = v_job.id and l.lease = 0 and l.seq > v_after
         order by l.seq
         limit v_left;
     else

@@ -1,7 +1,11 @@
 create or replace function persona.tail_logs(ref text, lines integer default 50)
 returns table (lease bigint, seq bigint, at timestamptz, stream text, level text, message text, metadata jsonb)
 language plpgsql stable security definer
-set search_path = pg_catalog, persona, pg_temp as $$
+set search_path = pg_catalog, persona, pg_temp
+set enable_seqscan = off
+set enable_hashjoin = off
+set enable_mergejoin = off
+set jit = off as $$
 #variable_conflict use_column
 declare
   v_job persona.jobs := persona.get_job(tail_logs.ref);
@@ -25,8 +29,8 @@ begin
       union all
       select * from (
         select l.lease, l.seq, l.at, l.stream, l.level, l.message, l.metadata
-        from persona.job_logs as l
-        where l.day >= (v_job.created_at at time zone 'UTC')::date and l.job_id = v_job.id and l.lease = 0
+        from persona._days_since(v_job.created_at) as d (day)
+        join persona.job_logs as l on l.day = d.day and l.job_id = v_job.id and l.lease = 0
         order by l.seq desc
         limit tail_logs.lines) as o
     ), chosen as (
