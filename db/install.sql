@@ -14,6 +14,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 
 \ir bootstrap.sql
 \ir functions/internal/_new_id.sql
+\ir functions/internal/_caller.sql
 
 \set migration 0001_settings.sql
 \ir _apply_migration.sql
@@ -45,7 +46,6 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 -- What the functions below share.
 \ir functions/internal/_add_dependencies.sql
 \ir functions/internal/_add_tokens.sql
-\ir functions/internal/_caller.sql
 \ir functions/internal/_check_job.sql
 \ir functions/internal/_check_parent.sql
 \ir functions/internal/_days_since.sql

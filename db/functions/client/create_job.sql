@@ -38,11 +38,11 @@ begin
   end if;
   loop
     insert into persona.jobs (
-      id, job_type, status, status_reason, agent, business, priority, run_at, payload, timeout, idle_timeout,
+      id, short_id, job_type, status, status_reason, agent, business, priority, run_at, payload, timeout, idle_timeout,
       max_attempts, dedupe_key, lock_key, parent_job_id, root_job_id, depth, delegated_by, tags,
-      source_file, source_line, created_by)
+      source_file, source_line, created_by, dedupe_live, attention)
     values (
-      v_id, create_job.job_type,
+      v_id, right(v_id::text, 8), create_job.job_type,
       case when cardinality(create_job.depends_on) > 0 then 'blocked' else 'pending' end,
       case when cardinality(create_job.depends_on) > 0 then 'waits for other jobs' end,
       v_agent.name, coalesce(nullif(create_job.business, ''), v_parent.business),
@@ -50,7 +50,8 @@ begin
       coalesce(create_job.max_attempts, v_agent.max_attempts, case when v_agent.costs_money then 1 else 3 end),
       create_job.dedupe_key, create_job.lock_key, v_parent.id, coalesce(v_parent.root_job_id, v_id),
       coalesce(v_parent.depth + 1, 0), create_job.delegated_by, coalesce(create_job.tags, '{}'),
-      create_job.source_file, create_job.source_line, persona._caller())
+      create_job.source_file, create_job.source_line, persona._caller(), create_job.dedupe_key,
+      case when cardinality(create_job.depends_on) > 0 then 'blocked' end)
     on conflict do nothing
     returning * into v_job;
     exit when found;

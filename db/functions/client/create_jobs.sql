@@ -69,13 +69,13 @@ begin
     select coalesce(i.id, persona._new_id()) from persona._job_items(create_jobs.jobs) as i order by i.n);
   with made as (
     insert into persona.jobs (
-      id, job_type, agent, business, priority, run_at, payload, timeout, idle_timeout, max_attempts, dedupe_key,
-      lock_key, root_job_id, delegated_by, tags, source_file, source_line, created_by)
-    select v_ids[i.n], i.job_type, a.name, nullif(i.business, ''), coalesce(i.priority, 0),
+      id, short_id, job_type, agent, business, priority, run_at, payload, timeout, idle_timeout, max_attempts, dedupe_key,
+      lock_key, root_job_id, delegated_by, tags, source_file, source_line, created_by, dedupe_live)
+    select v_ids[i.n], right(v_ids[i.n]::text, 8), i.job_type, a.name, nullif(i.business, ''), coalesce(i.priority, 0),
       coalesce(i.run_at, now()), coalesce(i.payload, '{}'), i.timeout, i.idle_timeout,
       coalesce(i.max_attempts, a.max_attempts, case when a.costs_money then 1 else 3 end),
       i.dedupe_key, i.lock_key, v_ids[i.n], i.delegated_by, coalesce(i.tags, '{}'),
-      i.source_file, i.source_line, persona._caller()
+      i.source_file, i.source_line, persona._caller(), i.dedupe_key
     from persona._job_items(create_jobs.jobs) as i
     left join persona.job_types as t on t.name = i.job_type
     join persona.agents as a

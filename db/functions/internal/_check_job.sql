@@ -6,9 +6,9 @@ create or replace function persona._check_job(
 language plpgsql stable
 set search_path = pg_catalog, persona, pg_temp as $$
 declare
-  v_type persona.job_types;
+  v_found record;
   v_agent persona.agents;
-  v_name text := nullif(p_agent, '');
+  v_name text;
 begin
   if coalesce(p_job_type, '') = '' or length(p_job_type) > 100 then
     perform persona._invalid('job_type', p_job_type, 'a name of 1 to 100 characters is needed');
@@ -32,17 +32,22 @@ begin
     perform persona._invalid('lock_key', p_lock_key, '1 to 500 characters are allowed');
   end if;
 
-  select * into v_type from persona.job_types as t where t.name = p_job_type;
-  if cardinality(v_type.requires_one_of) > 0 and not exists (
-    select from unnest(v_type.requires_one_of) as k (key) where btrim(p_payload ->> k.key) <> '')
+  -- Type and agent in one look: this is on the path of every create.
+  select t.default_agent, t.requires_one_of, a as agent into v_found
+  from (values (1)) as one
+  left join persona.job_types as t on t.name = p_job_type
+  left join persona.agents as a
+    on a.name = coalesce(nullif(p_agent, ''), t.default_agent, persona._setting('default_agent'));
+  if cardinality(v_found.requires_one_of) > 0 and not exists (
+    select from unnest(v_found.requires_one_of) as k (key) where btrim(p_payload ->> k.key) <> '')
   then
     perform persona._invalid('payload', p_payload::text, format('a job of type %s needs text in %s',
-      p_job_type, array_to_string(v_type.requires_one_of, ' or ')));
+      p_job_type, array_to_string(v_found.requires_one_of, ' or ')));
   end if;
 
-  v_name := coalesce(v_name, v_type.default_agent, persona._setting('default_agent'));
-  select * into v_agent from persona.agents as a where a.name = v_name;
-  if not found then
+  v_agent := v_found.agent;
+  if v_agent.name is null then
+    v_name := coalesce(nullif(p_agent, ''), v_found.default_agent, persona._setting('default_agent'));
     perform persona._invalid('agent', v_name, format(
       case when v_name is null then 'job type %s has no default agent, name one of: %s'
            else 'for job type %s name one of: %s' end,

@@ -28,17 +28,23 @@ begin
       jsonb_build_object('id', old.id, 'from', old.status, 'to', new.status),
       case when old.status in ('failed', 'cancelled') then 'Only retry_job starts it again.' end);
   end if;
+  new.dedupe_live := case when new.status in ('blocked', 'pending', 'running', 'held') then new.dedupe_key end;
+  new.attention := case when new.status in ('blocked', 'held', 'failed', 'cancelled') then new.status end;
   if new.updated_at <= old.updated_at then
     new.updated_at := greatest(now(), old.updated_at + interval '1 microsecond');
   end if;
   return new;
 end $$;
-comment on function persona._jobs_guard() is 'Trigger. Refuses illegal transitions (PJ423) and keeps updated_at growing.';
+comment on function persona._jobs_guard() is 'Trigger. Refuses illegal transitions (PJ423), keeps updated_at growing, dedupe_live and attention true.';
 
 create or replace trigger jobs_guard before update on persona.jobs
 for each row when (
   old.status in ('completed', 'failed', 'cancelled')
   or new.updated_at <= old.updated_at
+  or new.dedupe_key is distinct from new.dedupe_live
+  or new.attention is not null
+  or new.status in ('held', 'failed', 'cancelled')
+  or (new.dedupe_key is not null and new.status = 'completed')
   or (old.status <> new.status and not (
     (old.status = 'pending' and new.status in ('running', 'held', 'cancelled'))
     or (old.status = 'running' and new.status in ('pending', 'held', 'completed', 'failed', 'cancelled')))))
