@@ -24,15 +24,16 @@ ONE_LINE = STUBBORN.strip().replace("\n", "\\n")
 class Worker:
     def __init__(self, **options):
         self.process = subprocess.Popen(
-            WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1, **options
+            WORKER, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, **options
         )
+        self.unread = b""
         self.said = {}
         self.instance = int(self.hear("runner"))
         self.guardian = self.process.pid
         (self.runner,) = [p.pid for p in procfs.snapshot().values() if p.ppid == self.process.pid]
 
     def tell(self, *words):
-        self.process.stdin.write(" ".join(map(str, words)) + "\n")
+        self.process.stdin.write((" ".join(map(str, words)) + "\n").encode())
 
     def hear(self, name, seconds=20):
         """Wait for a line that begins with this word; return the rest of it."""
@@ -41,10 +42,12 @@ class Worker:
             left = give_up - time.monotonic()
             assert left > 0, f"{name} was never said, but {self.said}"
             if select.select([self.process.stdout], [], [], min(left, 1))[0]:
-                line = self.process.stdout.readline()
-                assert line, f"the worker ended without {name}: {self.said}"
-                word, _, rest = line.rstrip("\n").partition(" ")
-                self.said.setdefault(word, []).append(rest)
+                read = os.read(self.process.stdout.fileno(), 65536)
+                assert read, f"the worker ended without {name}: {self.said}"
+                *lines, self.unread = (self.unread + read).split(b"\n")
+                for line in lines:
+                    word, _, rest = line.decode().partition(" ")
+                    self.said.setdefault(word, []).append(rest)
         return self.said[name].pop(0)
 
     def spawn(self, seconds=1000, script=ONE_LINE):
@@ -162,6 +165,7 @@ def test_signals_are_passed_on_once(worker):
 
 def test_a_signal_to_the_group_reaches_the_runner_once():
     worker = Worker(start_new_session=True)  # as a shell starts it: leader of its own group
+    assert os.getpgid(worker.runner) != os.getpgid(worker.guardian)
     os.killpg(worker.guardian, signal.SIGINT)
     assert worker.hear("signal") == "SIGINT"
     worker.tell("stop")
@@ -220,6 +224,7 @@ def test_the_lock_is_held_until_the_guardian_is_gone_too(worker, tmp_path):
     path = tmp_path / "r1.lock"
     worker.tell("lock", path)
     worker.hear("locked")
+    time.sleep(0.2)  # what waits in a socket holds the lock as well: let it be taken in
     os.kill(worker.guardian, signal.SIGSTOP)
     os.kill(worker.runner, signal.SIGKILL)
     wait_until_dead(worker.runner)
@@ -241,6 +246,7 @@ def test_the_stand_in_holds_the_lock_as_well(worker, tmp_path):
     worker.hear("locked")
     os.kill(worker.guardian, signal.SIGKILL)
     helper = int(worker.hear("restarted"))
+    time.sleep(0.5)
     os.kill(helper, signal.SIGSTOP)
     os.kill(worker.runner, signal.SIGKILL)
     wait_until_dead(worker.runner, worker.guardian)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
@@ -98,14 +99,21 @@ def test_an_unknown_host_proves_nothing(path, monkeypatch):
     lock.release()
 
 
-def test_a_lock_on_a_removed_file_is_none(path):
-    first = lockfile.acquire(path, instance=1)
-    path.unlink()
-    second = lockfile.acquire(path, instance=2)
-    assert isinstance(second, Lock), "the name is free"
-    assert isinstance(lockfile.acquire(path, instance=3), HeldBy)
-    first.release()
-    second.release()
+def test_a_lock_on_a_file_that_is_replaced_meanwhile_is_none(path, monkeypatch):
+    real, calls = fcntl.flock, []
+
+    def flock(fd, how):
+        if not calls:
+            path.unlink()
+            path.touch()
+        calls.append(how)
+        real(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    lock = lockfile.acquire(path, instance=1)
+    assert len(calls) == 2
+    assert os.path.samestat(os.fstat(lock.fd), path.stat())
+    lock.release()
 
 
 def test_of_many_at_once_one_gets_it(path):

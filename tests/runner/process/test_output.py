@@ -69,6 +69,17 @@ def test_a_long_line_comes_in_pieces():
     isolated(scenario)
 
 
+def test_a_line_without_end_is_told_while_it_grows():
+    async def scenario(processes):
+        job = Job(processes, python("import os, time; os.write(1, b'x' * 40000); time.sleep(1000)"))
+        assert [len(await job.line()), len(await job.line())] == [16384, 16384]
+        await processes.stop(job.child, 0)
+        _, lines = await job.end()
+        assert [(len(text), partial) for _, text, partial in lines] == [(7232, False)]
+
+    isolated(scenario)
+
+
 def test_of_a_progress_bar_the_last_state_is_told():
     async def scenario(processes):
         code = r"""
