@@ -90,7 +90,18 @@ async def until(condition, seconds=10.0):
             await asyncio.sleep(0.002)
 
 
-def isolated(scenario, *, seconds=60, **processes_options):
+def become(uid):
+    """Be an ordinary user from now on, whose own /proc files are its own again."""
+    import ctypes
+
+    set_dumpable = 4
+    os.setgroups([])
+    os.setgid(uid)
+    os.setuid(uid)
+    ctypes.CDLL(None).prctl(set_dumpable, 1, 0, 0, 0)
+
+
+def isolated(scenario, *, seconds=60, uid=None, **processes_options):
     """Run `async scenario(processes)` in a forked process; return what it returns."""
     receive, send = os.pipe()
     sys.stdout.flush()
@@ -100,6 +111,8 @@ def isolated(scenario, *, seconds=60, **processes_options):
         os.close(receive)
         faulthandler.dump_traceback_later(seconds + 5, exit=True)  # a loop that asyncio cannot end
         try:
+            if uid is not None:
+                become(uid)
             answer = (True, asyncio.run(_with_processes(scenario, seconds, processes_options)))
         except BaseException:  # noqa: BLE001 it is told to the test
             answer = (False, traceback.format_exc())

@@ -30,6 +30,26 @@ def test_a_stubborn_stray_with_an_empty_environment_dies_with_its_job(walk):
     isolated(scenario, walk=walk)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_an_ordinary_user_can_do_the_same():
+    async def scenario(processes):
+        assert os.getresuid() == (65534,) * 3
+        job = Job(processes, sh(STUBBORN))
+        stray, _ = await job.pids("stray", "leader")
+        assert procfs.read_token(stray) == job.child.token
+        await processes.stop(job.child, 0.1)
+        assert not is_alive(stray)
+
+        late = Job(
+            processes, sh("(setsid env -i sh -c 'echo stray $$; exec sleep 1000' &); sleep .1")
+        )
+        (stray,) = await late.pids("stray")
+        status, _ = await late.end()
+        assert status.strays == (stray,)
+
+    isolated(scenario, uid=65534)
+
+
 def test_sigterm_is_enough_for_the_willing_and_grace_is_not_waited_out():
     async def scenario(processes):
         job = Job(processes, sh("trap 'echo asked; exit 7' TERM; echo up; sleep 1000 & wait"))
