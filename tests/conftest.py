@@ -44,15 +44,25 @@ def pytest_configure(config):
         if ours and not name.startswith("PERSONA_TEST_"):
             del os.environ[name]
     os.environ["PERSONA_ENV_FILE"] = os.devnull
-    is_worker = hasattr(config, "workerinput")
-    if is_worker or config.option.postgresql_host or config.option.collectonly:
+    if hasattr(config, "workerinput"):
+        for name in ("host", "port", "user"):
+            setattr(config.option, f"postgresql_{name}", config.workerinput[f"postgresql_{name}"])
+        return
+    if config.option.postgresql_host or config.option.collectonly:
         return
     server = pgtest.TemporaryServer()
     config.add_cleanup(server.close)
-    # pytest-xdist hands these options on to its workers.
     config.option.postgresql_host = server.host
     config.option.postgresql_port = "5432"
     config.option.postgresql_user = "postgres"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node):
+    """Tell a worker of pytest-xdist which server to use: options set later do not reach it."""
+    for name in ("host", "port", "user"):
+        option = f"postgresql_{name}"
+        node.workerinput[option] = getattr(node.config.option, option)
 
 
 def pytest_collection_modifyitems(config, items):

@@ -29,7 +29,8 @@ begin
       join persona.job_dashboard as d on d.id = q.job_id
       where (list_jobs.agent is null or q.agent = list_jobs.agent)
         and (list_jobs.job_type is null or d.job_type = list_jobs.job_type)
-        and (list_jobs.before is null or d.id < list_jobs.before)
+        and (list_jobs.before is null
+             or q.seq < (select b.seq from persona.jobs as b where b.id = list_jobs.before))
       order by q.seq desc limit list_jobs.max_rows;
   elsif list_jobs.status in ('blocked', 'held', 'failed', 'cancelled') then
     return query
