@@ -83,6 +83,12 @@ def _row(process: Any) -> Process:
         )
 
 
+def has_exited(pid: int) -> bool:
+    """Say whether our child is a zombie: there is no way to ask without reaping."""
+    process = read_process(pid)
+    return process is None or not process.is_alive
+
+
 def has_mark(pid: int, mark: str) -> bool:
     """Say whether PERSONA_JOB_ID stands in its environment, where that may be read."""
     import psutil

@@ -335,7 +335,7 @@ class Processes:
             if now - self._zombies.setdefault(pid, now) < _FOREIGN_ZOMBIE_SECONDS:
                 return False
         with contextlib.suppress(ChildProcessError):
-            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
+            procfs.reap(pid)
         self._claimed.pop(pid, None)
         return True
 
@@ -346,14 +346,14 @@ class Processes:
             return
         del self._wards[child.pid]
         strays = tuple(sorted(ward.strays))
-        status = os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG)
-        if status is None:  # state D: it cannot even be killed; reaped as an adopted one later
+        code = procfs.reap(child.pid)
+        if code is None:  # state D: it cannot even be killed; reaped as an adopted one later
             self._claimed[child.pid] = ward
-            child.exit = Exit(128 + signal.SIGKILL, signal.SIGKILL, strays, survivors)
-        elif status.si_code == os.CLD_EXITED:
-            child.exit = Exit(status.si_status, None, strays, survivors)
+            code = -signal.SIGKILL
+        if code >= 0:
+            child.exit = Exit(code, None, strays, survivors)
         else:
-            child.exit = Exit(128 + status.si_status, status.si_status, strays, survivors)
+            child.exit = Exit(128 - code, -code, strays, survivors)
         if child.pidfd >= 0:
             asyncio.get_running_loop().remove_reader(child.pidfd)
             os.close(child.pidfd)

@@ -342,7 +342,15 @@ def signal_process(pid: int, started: int, number: int, token: int | None = None
 
 def has_exited(pid: int) -> bool:
     """Say whether our child has ended, without reaping: its pid and group id stay ours."""
+    if sys.platform == "darwin":
+        return _darwin.has_exited(pid)
     return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def reap(pid: int) -> int | None:
+    """Reap our child: its exit code, or minus the signal that ended it.  None: it lives."""
+    reaped, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if reaped else None
 
 
 def become_subreaper() -> bool:

@@ -122,6 +122,21 @@ def test_a_stopped_runners_jobs_die_at_their_deadline_and_it_learns_of_it(worker
     assert worker.hear("killed") == token
 
 
+def test_a_runner_stopped_while_it_starts_a_job_is_not_taken_for_one(worker):
+    pids = worker.spawn(seconds=0.5)
+    token = int(worker.hear("token"))
+    os.kill(worker.runner, signal.SIGSTOP)
+    # As in the instant of a spawn: the runner itself carries the token of the job.
+    resource.prlimit(worker.runner, procfs.RLIMIT_LOCKS, (token, resource.RLIM_INFINITY))
+
+    wait_until_dead(*pids)
+
+    assert is_alive(worker.runner)
+    resource.prlimit(worker.runner, procfs.RLIMIT_LOCKS, (resource.RLIM_INFINITY,) * 2)
+    os.kill(worker.runner, signal.SIGCONT)
+    assert worker.hear("killed") == str(token)
+
+
 def test_a_renewed_job_lives_on(worker):
     pids = worker.spawn(seconds=0.4)
     worker.tell("renew", 1000)
