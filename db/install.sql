@@ -4,7 +4,7 @@
 -- cannot be had; run it again then. No superuser and no extension is needed, only CREATE on the database.
 -- persona db migrate applies the same files in the same order, and checks the migrations' checksums.
 \set ON_ERROR_STOP on
-begin;
+begin isolation level read committed;
 set local lock_timeout = '5s';
 set local client_min_messages = warning;
 set local check_function_bodies = off;
