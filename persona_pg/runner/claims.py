@@ -51,6 +51,8 @@ class ClaimCycle:
         self._wait = _FIRST_WAIT
         self._settling_since = 0.0
         self._asked = 0
+        self._due_at = float("inf")
+        self._overdue_wait = _FIRST_WAIT
         # A notification may come while the answers are under way: they do not know of it.
         self._was_woken = False
 
@@ -70,6 +72,13 @@ class ClaimCycle:
     def next_at(self) -> float | None:
         """Loop time of the next step; None: only a notification wakes it."""
         return None if self._next_at == float("inf") else self._next_at
+
+    def is_something_due(self, now: float) -> bool:
+        """Tell whether that has come for which the sleep was bounded.
+
+        It may be something to claim, or a matter of upkeep, such as the end of a lease.
+        """
+        return self.phase is Phase.ASLEEP and now >= self._due_at
 
     def steps(self, free: int, now: float) -> list[Step]:
         """Return the steps to send now, for so many free slots."""
@@ -130,8 +139,17 @@ class ClaimCycle:
 
     def _sleep(self, due_in: float | None, now: float) -> None:
         self.phase = Phase.ASLEEP
-        # A millisecond more, so that what is due then is due by the server's clock too.
-        waits = [due_in + 0.001] if due_in is not None else []
+        self._due_at = float("inf")
+        waits = []
+        if due_in is not None:
+            # A millisecond more, so that what is due then is due by the server's clock too. What
+            # stays overdue is in other hands (a row that is locked, a job of other agents).
+            is_overdue = due_in <= 0
+            self._overdue_wait = (
+                min(self._overdue_wait * 2, _LONGEST_WAIT) if is_overdue else _FIRST_WAIT
+            )
+            waits.append(max(due_in, 0.0) + self._overdue_wait)
+            self._due_at = now + waits[0]
         if self._net_wait is not None:
             waits.append(self._net_wait)
             self._net_wait = min(self._net_wait * 2, max(_NET_LONGEST, self.net_interval or 0.0))

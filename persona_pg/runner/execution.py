@@ -7,7 +7,6 @@ the program said of itself in its structured output, its exit code. No text is s
 from __future__ import annotations
 
 import asyncio
-import shlex
 from typing import TYPE_CHECKING, Any, Literal
 
 from persona_pg import verdict
@@ -17,7 +16,7 @@ from persona_pg.runner.output import OutputPump
 from persona_pg.runner.process import ChildSpec, SpawnError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from persona_pg.runner.guardian_link import GuardianLink
     from persona_pg.runner.process import Child, Exit, Processes, Usage
@@ -52,6 +51,7 @@ class Execution:
         link: GuardianLink,
         outbox: Outbox,
         lease_base: float,
+        on_start: Callable[[Execution, Sequence[str]], None],
         on_end: Callable[[Execution], None],
     ) -> None:
         self.job = job
@@ -59,13 +59,15 @@ class Execution:
         self.lease: int = job["lease"]
         self.child: Child | None = None
         self.reason: Reason | None = None
-        self.is_pid_reported = False
+        # The machine could not start it, which is no fault of the job.
+        self.was_not_startable = False
         self._settings = settings
         self._environ = environ
         self._processes = processes
         self._link = link
         self._log = LogWriter(outbox, self.job_id, self.lease)
         self._outbox = outbox
+        self._on_start = on_start
         self._on_end = on_end
         self._pump: OutputPump | None = None
         self._is_output_paused = False
@@ -74,6 +76,7 @@ class Execution:
         self._lease_base = lease_base
         self.token = processes.new_token()
         self._cancel_reason: str | None = None
+        self._is_forced = False
         self._cpu_seen: tuple[float, float] | None = None
         grace = job.get("kill_grace_seconds")
         self.grace: float = settings.kill_grace.total_seconds() if grace is None else grace
@@ -90,6 +93,11 @@ class Execution:
         """When to begin killing the tree for want of a heartbeat, on the boottime clock."""
         lease = float(self.job["lease_seconds"])
         return self._lease_base + lease - min(self.grace, lease / 4) - self._safety
+
+    @property
+    def is_fenced(self) -> bool:
+        """Tell whether it is being killed for want of its lease."""
+        return self.reason in ("lease", "lost")
 
     @property
     def _safety(self) -> float:
@@ -122,7 +130,7 @@ class Execution:
         try:
             command = render.command(self.job, self._settings, self._environ, self.timeout)
         except render.RenderError as exc:
-            return self._not_started(f"agent {self.job['agent']}: {exc}", "bad_input")
+            return self._not_started(f"agent {self.job['agent']}: {exc}", "not_found")
         if self.reason is not None:
             return self._report("failed")
         self._link.register(self.token, self._guardian_deadline)
@@ -140,6 +148,7 @@ class Execution:
         except SpawnError as exc:
             return self._spawn_failed(exc)
         self._link.register(self.token, self._guardian_deadline, child.pid, child.start_time)
+        self._on_start(self, command.argv)
         self._pump = OutputPump(
             child,
             limit_bytes=self.job.get("output_limit") or self._settings.output_limit,
@@ -147,6 +156,8 @@ class Execution:
             on_bytes=self._reader.feed,
             on_notice=self._on_notice,
         )
+        if self._is_output_paused:
+            self._pump.pause()
         self._arm("timeout", self.timeout, self._total_timeout)
         if self.idle_timeout is not None:
             self._arm("idle", self.idle_timeout, self._look_for_silence)
@@ -159,7 +170,11 @@ class Execution:
         if self.child is not None and self.child.has_exited:
             if reason in ("lost", "lease"):
                 self.reason = reason
+                self._processes.begin_stop(self.child, 0.0)  # what it has left behind
             return
+        if reason == self.reason and force <= self._is_forced:
+            return  # asked for again: each heartbeat says so until we have reported
+        self._is_forced |= force
         if self.reason is None or _RANK[reason] > _RANK[self.reason]:
             self.reason = reason
         if reason == "cancel":
@@ -171,10 +186,18 @@ class Execution:
                 self._log.write("system", "warn", self._stop_words(reason, grace))
             self._processes.begin_stop(self.child, grace)
 
+    @property
+    def _timeout_words(self) -> str:
+        return f"timeout after {render.seconds(self.timeout)} s"
+
+    @property
+    def _silence_words(self) -> str:
+        return f"no output for {render.seconds(self.idle_timeout or 0.0)} s"
+
     def _stop_words(self, reason: Reason, grace: float) -> str:
         words = {
-            "timeout": f"timeout after {self.timeout:g} s",
-            "idle_timeout": f"no output for {self.idle_timeout:g} s" if self.idle_timeout else "",
+            "timeout": self._timeout_words,
+            "idle_timeout": self._silence_words,
             "cancel": f"cancelled: {self._cancel_reason or 'no reason given'}",
             "lease": "the lease could not be renewed in time",
         }[reason]
@@ -199,7 +222,6 @@ class Execution:
             beat["pid"] = self.child.pid
             beat["pid_started"] = str(self.child.start_time)
             beat["token"] = self.token
-            self.is_pid_reported = True
         if usage is not None:
             now = procfs.boottime()
             if self._cpu_seen is not None and now > self._cpu_seen[0]:
@@ -258,7 +280,7 @@ class Execution:
             exit_code=exit_.code,
             error=ruling.error,
             failure_kind=ruling.failure_kind,
-            result=ruling.result,
+            result=_with_details(ruling),
             session_id=ruling.session_id,
             model=ruling.model,
             pid=child.pid,
@@ -277,12 +299,8 @@ class Execution:
 
     def _report(self, outcome: str, **details: Any) -> dict[str, Any]:
         ours: dict[str, tuple[str, str | None, str | None]] = {
-            "timeout": ("timeout", f"timeout after {self.timeout:g} s", "timeout"),
-            "idle_timeout": (
-                "idle_timeout",
-                f"no output for {self.idle_timeout:g} s" if self.idle_timeout else None,
-                "idle_timeout",
-            ),
+            "timeout": ("timeout", self._timeout_words, "timeout"),
+            "idle_timeout": ("idle_timeout", self._silence_words, "idle_timeout"),
             "cancel": ("cancelled", self._cancel_reason, "cancelled"),
             "lease": ("orphaned", "the lease could not be renewed in time", "orphaned"),
             "drain": ("given_back", "its runner was stopped", None),
@@ -299,6 +317,7 @@ class Execution:
     def _spawn_failed(self, exc: SpawnError) -> dict[str, Any]:
         agent = self.job["agent"]
         if exc.is_transient:
+            self.was_not_startable = True
             self._log.write("system", "warn", f"agent {agent}: {exc}; the job is given back")
             return self._report("given_back", error=str(exc))
         if exc.kind == "not_found":
@@ -308,9 +327,11 @@ class Execution:
             error = f"agent {agent}: {exc}"
         return self._not_started(error, "not_found")
 
-    def describe(self) -> str:
-        """Return a line for people: which job, and what was started."""
-        started = shlex.join(self.job["argv"])
-        return (
-            f"{self.job['short_id']} ({self.job['job_type']}, agent {self.job['agent']}): {started}"
-        )
+
+def _with_details(ruling: verdict.Verdict) -> dict[str, Any] | None:
+    details: dict[str, Any] = {}
+    if ruling.turns is not None:
+        details["turns"] = ruling.turns
+    if ruling.permission_denials:
+        details["permissionDenials"] = ruling.permission_denials
+    return {**(ruling.result or {}), **details} if details else ruling.result

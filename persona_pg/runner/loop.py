@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import random
+import shlex
 import signal
 import socket
 from typing import TYPE_CHECKING, Any
@@ -20,13 +21,15 @@ from persona_pg import connections, settings
 from persona_pg.errors import DatabaseUnreachable, PersonaError, translated
 from persona_pg.runner import calls, notify, procfs
 from persona_pg.runner.claims import ClaimCycle
+from persona_pg.runner.delivery import Delivery
 from persona_pg.runner.execution import Execution
-from persona_pg.runner.outbox import PAUSE_BYTES, RESUME_BYTES, Outbox
+from persona_pg.runner.fence import Fence
 from persona_pg.runner.process import Processes
 from persona_pg.runner.session import ConnectionLost, Session, StepError
+from persona_pg.runner.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from persona_pg.runner.guardian_link import GuardianLink
     from persona_pg.runner.main import Options
@@ -40,13 +43,18 @@ _Due = tuple[list["Step"], "Callable[[list[Answer]], None]"]
 
 EXIT_REPLACED = 75
 _TICK_SECONDS = 60.0
-# Log lines wait so long for company before they go out by themselves.
-_FLUSH_SECONDS = 0.05
 # A pid is worth a heartbeat of its own once the job has lasted so long.
 _PID_REPORT_SECONDS = 1.0
 _FIRST_CONTACT_SECONDS = 60.0
 # After the drain timeout, so long for killing, reporting and an absent database.
 _LAST_WORDS_SECONDS = 60.0
+# A claim that was under way when the connection broke may still be committed up to then.
+_RECONCILE_AGAIN_SECONDS = 30.0
+# A connection that did not live for so long is not replaced at once.
+_SHORT_CONNECTION_SECONDS = 5.0
+# After a program could not be started for want of processes or memory: doubling up to this.
+_LONGEST_REST_SECONDS = 30.0
+_LOGGED_COMMAND = 200
 
 
 class Runner:
@@ -66,6 +74,7 @@ class Runner:
         self._settings = loaded
         self._options = options
         self._name = name
+        self._dsn = dsn
         self._may_take_over = may_take_over
         self._environ = {**os.environ, "PERSONA_RUNNER_NAME": name}
         self._loop = asyncio.get_running_loop()
@@ -77,26 +86,33 @@ class Runner:
             on_lost=self._on_lost,
         )
         self._processes = Processes(instance=link.instance)
-        self._outbox = Outbox(on_line=self._on_line_added)
-        self._notifier = notify.Notifier()
-        self._watchdog = notify.watchdog_interval()
         self._executions: dict[tuple[str, int], Execution] = {}
+        self._delivery = Delivery(
+            self._loop,
+            self._executions.values,
+            kick=self._kick.set,
+            is_verbose=options.verbose,
+        )
+        self._outbox = self._delivery.outbox
+        self._notifier = notify.Notifier()
+        self._watchdog = Watchdog(self._loop, self._notifier, notify.watchdog_interval())
+        self._fence = Fence(self._loop, self._executions.values)
         self._tasks: set[asyncio.Task[None]] = set()
         self._runner_id = ""
         self._cycle: ClaimCycle | None = None
+        self._lease_seconds = loaded.hung_timeout.total_seconds()
         self._delays = connections.backoff_delays()
         self._connect_at = 0.0
-        self._started_at = self._loop.time()
+        self._connected_at = 0.0
+        self._give_up_at: float | None = self._loop.time() + _FIRST_CONTACT_SECONDS
         self._beat_at = 0.0
         self._tick_at = 0.0
-        self._flush_at: float | None = None
-        self._watchdog_at = 0.0
-        self._fence: asyncio.TimerHandle | None = None
+        self._reconcile_at: float | None = None
+        self._rest_until = 0.0
+        self._rest_seconds = 0.0
         self._drain_deadline: float | None = None
         self._claims_left = 1 if options.once else None
-        self._is_paused = False
         self._exit_code: int | None = None
-        self._singles = False
 
     @property
     def _concurrency(self) -> int:
@@ -117,50 +133,47 @@ class Runner:
         self._link.on_killed = self._on_guardian_killed
         try:
             while not self._is_over():
+                self._watchdog.begin_turn()
                 if self._session.is_connected:
                     await self._exchange()
                 elif self._loop.time() >= self._connect_at:
                     await self._connect()
-                await self._wait()
+                self._watchdog.end_turn()
+                if not self._is_over():
+                    await self._wait()
         finally:
             await self._end()
         return self._exit_code or 0
 
     async def _wait(self) -> None:
         """Sleep until something is due or somebody kicks."""
-        now = self._loop.time()
-        if self._watchdog is not None and now >= self._watchdog_at:
-            self._notifier.watchdog()
-            self._watchdog_at = now + self._watchdog / 2
         until = self._next_deadline()
-        if until is None or until > now:
-            try:
-                async with asyncio.timeout_at(until):
-                    await self._kick.wait()
-            except TimeoutError:
-                pass
+        try:
+            async with asyncio.timeout_at(until):
+                await self._kick.wait()
+        except TimeoutError:
+            pass
         self._kick.clear()
 
     def _next_deadline(self) -> float | None:
-        due: list[float | None] = [self._drain_deadline]
-        if self._watchdog is not None:
-            due.append(self._watchdog_at)
+        due: list[float | None] = []
+        if self._drain_deadline is not None:
+            due.append(self._drain_deadline + _LAST_WORDS_SECONDS)
         if not self._session.is_connected:
             due.append(self._connect_at)
         else:
-            due += [self._beat_at, self._tick_at, self._flush_at]
+            due += [self._beat_at, self._tick_at, self._reconcile_at, self._delivery.next_at()]
             if self._cycle is not None and self._free_slots() > 0:
-                due.append(self._cycle.next_at)
+                claim_at = self._cycle.next_at
+                due.append(None if claim_at is None else max(claim_at, self._rest_until))
         return min((at for at in due if at is not None), default=None)
 
     def _free_slots(self) -> int:
-        if self._drain_deadline is not None or self._claims_left == 0:
+        if self._drain_deadline is not None or self._claims_left == 0 or self._link.lost:
             return 0
         return self._concurrency - len(self._executions)
 
     def _is_over(self) -> bool:
-        if self._exit_code is not None:
-            return not self._executions
         if self._executions:
             return False
         if self._drain_deadline is not None:
@@ -191,23 +204,24 @@ class Runner:
     async def _connect(self) -> None:
         try:
             await self._session.connect()
+            self._connected_at = self._loop.time()
             if self._runner_id:
                 await self._return()
             else:
                 await self._register()
         except (psycopg.Error, ConnectionLost, TimeoutError) as exc:
-            if isinstance(exc, psycopg.Error) and not connections.is_transient(exc):
-                raise
             self._session.close()
+            is_new = self._give_up_at is not None
+            if is_new and isinstance(exc, psycopg.Error) and not connections.is_transient(exc):
+                raise
+            # Once registered there are jobs at stake: whatever it is, it may be put right.
             now = self._loop.time()
-            words = " ".join(str(exc).split()) or "no answer"
-            if not self._runner_id and now - self._started_at > _FIRST_CONTACT_SECONDS:
+            words = connections.masked(" ".join(str(exc).split()), self._dsn) or "no answer"
+            if self._give_up_at is not None and now > self._give_up_at:
                 raise DatabaseUnreachable(f"no connection to the database: {words}") from None
             delay = next(self._delays)
             self._connect_at = now + delay
             log.warning("no connection to the database, next try in %.1f s: %s", delay, words)
-        else:
-            self._delays = connections.backoff_delays()
 
     async def _register(self) -> None:
         answer = await self._one(
@@ -223,14 +237,17 @@ class Runner:
                 takeover=self._may_take_over,
             )
         )
-        self._runner_id = answer["id"]
         if self._may_take_over:
-            for job in await self._one(calls.recover_predecessor(self._runner_id)) or ():
+            for job in await self._one(calls.recover_predecessor(answer["id"])) or ():
                 log.warning(
                     "job %s was left by the last runner: now %s", job["short_id"], job["status"]
                 )
         net = self._settings.poll_interval
+        # Only now: what is cut off before is done again as a whole.
+        self._runner_id = answer["id"]
+        self._lease_seconds = answer["lease_seconds"]
         self._cycle = ClaimCycle(self._runner_id, net_interval=net.total_seconds() if net else None)
+        self._give_up_at = None
         served = ", ".join(self._options.agents) or "all agents"
         log.info("runner %s is ready: %d at once, %s", self._name, self._concurrency, served)
         self._notifier.ready(f"0/{self._concurrency} running")
@@ -240,12 +257,21 @@ class Runner:
         assert self._cycle is not None
         if await self._one(calls.directive(self._runner_id)) == "drain":
             self._begin_drain()
-        held = [*self._executions, *self._outbox.unreported]
-        for job in await self._one(calls.reconcile(self._runner_id, held)) or ():
-            log.warning("gave back job %s: the answer to its claim was lost", job["job_id"])
+        self._reconciled(await self._one(self._reconcile()))
+        self._reconcile_at = self._loop.time() + _RECONCILE_AGAIN_SECONDS
         self._cycle.wake()
         self._beat_at = 0.0
         log.info("connected to the database again")
+
+    def _reconcile(self) -> Step:
+        return calls.reconcile(self._runner_id, [*self._executions, *self._outbox.unreported])
+
+    def _reconciled(self, answer: Answer) -> None:
+        if isinstance(answer, StepError):
+            answer.complain("reconciling")
+            return
+        for job in answer or ():
+            log.warning("gave back job %s: the answer to its claim was lost", job["job_id"])
 
     async def _one(self, step: Step) -> Any:
         (answer,) = await self._session.exchange([step])
@@ -258,7 +284,8 @@ class Runner:
         if error.sqlstate == "PJ410":
             self._dismiss(error.message)
             raise ConnectionLost(error.message)
-        if error.is_transient:
+        is_known = self._give_up_at is None
+        if error.is_transient or (is_known and not error.blames_input):
             raise ConnectionLost(error.message)
         if error.sqlstate == "PJ409":
             failure = error.exception()
@@ -277,37 +304,35 @@ class Runner:
             answers = await self._session.exchange([step for steps, _ in due for step in steps])
         except ConnectionLost as exc:
             log.warning("lost the database: %s", exc)
-            return
+            answers = exc.answers
         for steps, handler in due:
+            if len(answers) < len(steps):
+                break
             handler(answers[: len(steps)])
             answers = answers[len(steps) :]
-        if self._outbox.has_lines or self._outbox.has_ready_reports:
-            self._kick.set()
-        self._arm_fence()
+        self._fence.arm()
 
     def _due(self, now: float, sent_at: float) -> list[_Due]:
         """Collect what is to be sent now: heartbeats, log lines, reports, upkeep, the claim."""
+        assert self._cycle is not None
         due: list[_Due] = []
         if now >= self._beat_at:
+            # No rarer than the leases we have been given allow, whatever was configured since.
             interval = self._settings.heartbeat_interval.total_seconds()
-            self._beat_at = now + interval * random.uniform(0.9, 1)  # noqa: S311 - spreads load
+            interval = min(interval, self._lease_seconds / 3) * random.uniform(0.9, 1)  # noqa: S311 - spreads load
+            self._beat_at = now + interval
             beats = [calls.heartbeats(self._runner_id, self._beats())]
             due.append((beats, lambda a: self._beaten(a[0], sent_at)))
-        self._flush_at = None
-        count = 0
-        if (lines := self._outbox.next_lines()) is not None:
-            count, text = lines
-            logs = [calls.append_logs(self._runner_id, text)]
-            due.append((logs, lambda a: self._logged(a[0], count)))
-        reports = self._outbox.next_reports(count, only_one=self._singles)
-        if reports is not None:
-            complete = [calls.complete(self._runner_id, reports)]
-            due.append((complete, lambda a: self._reported(a[0])))
-        if now >= self._tick_at:
+        due += self._delivery.steps(self._runner_id, now)
+        if self._reconcile_at is not None and now >= self._reconcile_at:
+            self._reconcile_at = None
+            due.append(([self._reconcile()], lambda a: self._reconciled(a[0])))
+        free = self._free_slots() if now >= self._rest_until else 0
+        if now >= self._tick_at or (free > 0 and self._cycle.is_something_due(now)):
             self._tick_at = now + _TICK_SECONDS * random.uniform(0.9, 1.1)  # noqa: S311 - as above
-            due.append(([calls.tick()], lambda a: self._ticked(a[0])))
-        assert self._cycle is not None
-        if claim := self._cycle.steps(self._free_slots(), now):
+            upkeep = [calls.directive(self._runner_id), calls.tick()]
+            due.append((upkeep, self._ticked))
+        if claim := self._cycle.steps(free, now):
             due.append((claim, lambda a: self._claimed(a, sent_at)))
         return due
 
@@ -320,7 +345,7 @@ class Runner:
 
     def _beaten(self, answer: Answer, sent_at: float) -> None:
         if isinstance(answer, StepError):
-            self._complain("heartbeat", answer)
+            answer.complain("heartbeat")
             self._beat_at = min(self._beat_at, self._loop.time() + 1)
             return
         for beat in answer or ():
@@ -335,60 +360,32 @@ class Runner:
             if beat["directive"] == "cancel":
                 execution.stop("cancel", force=bool(beat["force"]), detail=beat["reason"])
 
-    def _logged(self, answer: Answer, count: int) -> None:
-        if isinstance(answer, StepError):
-            self._complain("log lines", answer)
-            if not answer.is_transient and not self._outbox.narrow_lines(count):
-                log.error("dropped a log line that the database refuses: %s", answer.message)
-        else:
-            self._outbox.lines_done(count)
-        if self._is_paused and self._outbox.line_bytes < RESUME_BYTES:
-            self._is_paused = False
-            for execution in self._executions.values():
-                execution.resume_output()
-
-    def _reported(self, answer: Answer) -> None:
-        if isinstance(answer, StepError):
-            self._complain("results", answer)
-            if not answer.is_transient:
-                # One bad report must not hold up the others: from now on one by one.
-                if self._singles:
-                    self._outbox.replace_first_report(answer.message)
-                self._singles = True
-            return
-        self._singles = False
-        for item in answer or ():
-            self._outbox.report_done(item["job_id"], item["lease"])
-            if item["status"] == "lost":
-                log.warning("job %s: its result came too late and was put aside", item["job_id"])
-            elif self._options.verbose:
-                log.info("job %s: %s", item["job_id"], item["result_status"])
-
-    def _ticked(self, answer: Answer) -> None:
-        if isinstance(answer, StepError):
-            self._complain("tick", answer)
+    def _ticked(self, answers: list[Answer]) -> None:
+        directive, tick = answers
+        if isinstance(directive, StepError):
+            self._claim_refused(directive)
+        elif directive == "drain":
+            self._begin_drain()
+        if isinstance(tick, StepError):
+            tick.complain("upkeep")
 
     def _claimed(self, answers: list[Answer], sent_at: float) -> None:
         assert self._cycle is not None
         now = self._loop.time()
         for answer in answers:
             if isinstance(answer, StepError):
-                if answer.sqlstate == "PJ410":
-                    self._dismiss(answer.message)
-                else:
-                    self._complain("claim", answer)
+                self._claim_refused(answer)
                 self._cycle.failed(now)
                 return
         for job in self._cycle.take(answers, now):
             if self._claims_left is not None:
                 self._claims_left -= 1
             self._start(job, sent_at)
-        if (self._cycle.next_at or 0.0) <= now and self._free_slots() > 0:
-            self._kick.set()
 
-    def _complain(self, what: str, error: StepError) -> None:
-        level = logging.WARNING if error.is_transient else logging.ERROR
-        log.log(level, "the database refused %s: %s (%s)", what, error.message, error.sqlstate)
+    def _claim_refused(self, error: StepError) -> None:
+        error.complain("the runner")
+        if error.sqlstate == "PJ410" and self._runner_id:
+            self._dismiss(error.message)
 
     # Executions
 
@@ -401,23 +398,38 @@ class Runner:
             link=self._link,
             outbox=self._outbox,
             lease_base=sent_at,
+            on_start=self._on_execution_start,
             on_end=self._on_execution_end,
         )
         self._executions[execution.job_id, execution.lease] = execution
-        if self._options.verbose:
-            log.info("starting %s", execution.describe())
         task = self._loop.create_task(execution.run())
         self._tasks.add(task)
         task.add_done_callback(self._on_task_done)
         self._beat_at = min(self._beat_at, self._loop.time() + _PID_REPORT_SECONDS)
         self._show_status()
 
+    def _on_execution_start(self, execution: Execution, argv: Sequence[str]) -> None:
+        if self._options.verbose:
+            job = execution.job
+            line = shlex.join(argv)[:_LOGGED_COMMAND]
+            log.info("job %s (%s): started %s", job["short_id"], job["agent"], line)
+
     def _on_execution_end(self, execution: Execution) -> None:
         self._executions.pop((execution.job_id, execution.lease), None)
+        self._rest(needed=execution.was_not_startable)
         if self._cycle is not None and self._drain_deadline is None:
             self._cycle.wake()
         self._kick.set()
         self._show_status()
+
+    def _rest(self, *, needed: bool) -> None:
+        """Leave jobs to others for a while when none can be started here."""
+        if needed:
+            self._rest_seconds = min(max(1.0, self._rest_seconds * 2), _LONGEST_REST_SECONDS)
+            self._rest_until = self._loop.time() + self._rest_seconds
+            log.error("cannot start programs: no new jobs for %g s", self._rest_seconds)
+        else:
+            self._rest_seconds = 0.0
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -426,8 +438,9 @@ class Runner:
             # unless we stop here.
             log.critical("an execution failed inside the runner", exc_info=error)
             self._exit_code = 1
+            self._begin_drain()
+            self._drain_deadline = self._loop.time()
             self._stop_all("drain", force=True)
-            self._kick.set()
 
     def _show_status(self) -> None:
         if self._notifier.enabled:
@@ -437,39 +450,7 @@ class Runner:
         for execution in list(self._executions.values()):
             execution.stop(reason, force=force)
 
-    def _arm_fence(self) -> None:
-        """Self-fencing: wake when the first lease can no longer be renewed in time."""
-        if self._fence is not None:
-            self._fence.cancel()
-            self._fence = None
-        if self._executions:
-            first = min(execution.fence_at for execution in self._executions.values())
-            self._fence = self._loop.call_later(
-                max(0.0, first - procfs.boottime()), self._fence_expired
-            )
-
-    def _fence_expired(self) -> None:
-        now = procfs.boottime()
-        for execution in list(self._executions.values()):
-            if execution.fence_at <= now and execution.reason not in ("lease", "lost"):
-                log.error("job %s: no heartbeat got through, killing it", execution.job["short_id"])
-                execution.stop("lease")
-        waiting = [e.fence_at for e in self._executions.values() if e.fence_at > now]
-        self._fence = (
-            self._loop.call_later(min(waiting) - now, self._fence_expired) if waiting else None
-        )
-
     # What comes from outside
-
-    def _on_line_added(self) -> None:
-        if self._flush_at is None:
-            self._flush_at = self._loop.time() + _FLUSH_SECONDS
-            # The loop may sleep past it; it does not while an exchange is under way.
-            self._loop.call_soon(self._kick.set)
-        if not self._is_paused and self._outbox.line_bytes > PAUSE_BYTES:
-            self._is_paused = True
-            for execution in self._executions.values():
-                execution.pause_output()
 
     def _on_notify(self, channel: str, payload: str) -> None:
         if channel == "persona_wake":
@@ -485,12 +466,23 @@ class Runner:
             self._kick.set()
 
     def _on_lost(self) -> None:
-        self._connect_at = 0.0
+        now = self._loop.time()
+        if now - self._connected_at > _SHORT_CONNECTION_SECONDS:
+            self._delays = connections.backoff_delays()
+            self._connect_at = now
+        else:
+            self._connect_at = now + next(self._delays)
         self._kick.set()
 
     def _on_guardian_lost(self) -> None:
         log.error("the guardian died; starting another one")
-        self._processes.exempt(self._link.restart())
+        try:
+            self._processes.exempt(self._link.restart())
+        except OSError as exc:
+            # Until there is one, no job is started.
+            log.error("there is no new guardian yet: %s", exc)  # noqa: TRY400
+            self._loop.call_later(1.0, self._on_guardian_lost)
+        self._kick.set()
 
     def _on_guardian_killed(self, token: int) -> None:
         for execution in self._executions.values():
@@ -531,12 +523,19 @@ class Runner:
                 self._cycle.wake()
             self._beat_at = 0.0
             log.info("configuration reloaded: %d at once", self._concurrency)
-        self._notifier.ready()
-        self._show_status()
+        if self._give_up_at is None:
+            self._notifier.ready()
+            self._show_status()
         self._kick.set()
 
     def _dismiss(self, message: str) -> None:
-        log.error("this runner was replaced: %s; killing what it runs and ending", message)
-        self._exit_code = EXIT_REPLACED
+        """Our registration is over: kill what ran under it, and see whether the name is free.
+
+        Somebody else may have it now. Or nobody had heard of us for so long that we were given up.
+        """
+        log.error("%s; killing what it runs", message)
         self._stop_all("lost")
-        self._kick.set()
+        self._runner_id = ""
+        self._may_take_over = False
+        self._session.close()
+        self._on_lost()

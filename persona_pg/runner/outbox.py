@@ -51,17 +51,10 @@ class LogWriter:
     lease: int
     _head: str = field(init=False)
     _seq: int = field(init=False, default=0)
-    # Sequence number of the last line that the server has.
-    acknowledged: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         """Encode once what all lines share."""
         self._head = f'{{"job_id":"{self.job_id}","lease":{self.lease},"seq":'
-
-    @property
-    def is_flushed(self) -> bool:
-        """Tell whether the server has every line written so far."""
-        return self.acknowledged == self._seq
 
     def write(
         self, stream: str, level: str, message: str, *, is_part: bool = False, details: Any = None
@@ -73,7 +66,6 @@ class LogWriter:
         at = datetime.now(UTC).isoformat()
         self.outbox.add_line(
             self,
-            self._seq,
             f'{self._head}{self._seq},"at":"{at}","stream":"{stream}","level":"{level}",'
             f'"message":{json.dumps(storable(message))}{tail}}}',
         )
@@ -85,14 +77,20 @@ class Outbox:
     def __init__(self, *, on_line: Callable[[], None]) -> None:
         self._on_line = on_line
         self._batch_lines = _BATCH_LINES
-        self._lines: deque[tuple[LogWriter, int, str]] = deque()
+        self._lines: deque[tuple[LogWriter, str]] = deque()
         self._line_bytes = 0
         self._reports: dict[tuple[str, int], tuple[LogWriter, dict[str, Any]]] = {}
+        self._sent_reports: list[tuple[str, int]] = []
 
     @property
-    def has_lines(self) -> bool:
-        """Tell whether log lines wait."""
-        return bool(self._lines)
+    def has_full_batch(self) -> bool:
+        """Tell whether as many log lines wait as go out at once."""
+        return len(self._lines) >= self._batch_lines or self._line_bytes >= _BATCH_BYTES
+
+    @property
+    def has_reports(self) -> bool:
+        """Tell whether reports wait, if only for their lines to go first."""
+        return bool(self._reports)
 
     @property
     def line_bytes(self) -> int:
@@ -109,9 +107,9 @@ class Outbox:
         """Tell whether everything is acknowledged."""
         return not self._lines and not self._reports
 
-    def add_line(self, writer: LogWriter, seq: int, line: str) -> None:
+    def add_line(self, writer: LogWriter, line: str) -> None:
         """Take one encoded line."""
-        self._lines.append((writer, seq, line))
+        self._lines.append((writer, line))
         self._line_bytes += len(line)
         self._on_line()
 
@@ -122,21 +120,20 @@ class Outbox:
     def next_lines(self) -> tuple[int, str] | None:
         """Return how many lines are next, and those lines as a JSON array."""
         count = size = 0
-        for _, _, line in self._lines:
+        for _, line in self._lines:
             if count == self._batch_lines or (count and size + len(line) > _BATCH_BYTES):
                 break
             count += 1
             size += len(line)
         if not count:
             return None
-        return count, "[" + ",".join(self._lines[i][2] for i in range(count)) + "]"
+        return count, "[" + ",".join(self._lines[i][1] for i in range(count)) + "]"
 
     def lines_done(self, count: int) -> None:
         """Forget the first *count* lines: they are stored, or will never be."""
         self._batch_lines = _BATCH_LINES
         for _ in range(count):
-            writer, seq, line = self._lines.popleft()
-            writer.acknowledged = seq
+            _, line = self._lines.popleft()
             self._line_bytes -= len(line)
 
     def narrow_lines(self, count: int) -> bool:
@@ -147,26 +144,20 @@ class Outbox:
         self.lines_done(1)
         return False
 
-    @property
-    def has_ready_reports(self) -> bool:
-        """Tell whether a report waits whose lines have all arrived."""
-        return any(writer.is_flushed for writer, _ in self._reports.values())
-
     def next_reports(self, lines_in_flight: int, *, only_one: bool = False) -> str | None:
         """Return as JSON the reports whose lines are all sent, those *in flight* included."""
         if not self._reports:
             return None
-        waiting = {
-            id(writer) for writer, _, _ in itertools.islice(self._lines, lines_in_flight, None)
-        }
+        waiting = {id(writer) for writer, _ in itertools.islice(self._lines, lines_in_flight, None)}
         ready = (report for writer, report in self._reports.values() if id(writer) not in waiting)
         batch = list(itertools.islice(ready, 1 if only_one else _BATCH_REPORTS))
+        self._sent_reports = [(report["job_id"], report["lease"]) for report in batch]
         return json.dumps(storable(batch)) if batch else None
 
-    def replace_first_report(self, refusal: str) -> None:
-        """Make of the oldest report, which the database refuses, a plain failure."""
-        key, (writer, report) = next(iter(self._reports.items()))
-        del self._reports[key]
+    def replace_report(self, refusal: str) -> None:
+        """Make of the report that was sent last, alone, and refused, a plain failure."""
+        (key,) = self._sent_reports
+        writer, report = self._reports.pop(key)
         if report.get("error") == UPDATE_FAILED:
             return  # Refused twice: the lease runs out, and the job is recovered as orphaned.
         writer.write("system", "error", f"{UPDATE_FAILED}: {refusal}")

@@ -65,7 +65,7 @@ def command(
     """Return the command line, environment, working directory and input of a claimed job."""
     values = _values(job, settings, environ, timeout)
     script = [_fill(element, values) for element in job.get("script_argv") or ()]
-    if len(script) > 1 and Path(script[1]).is_file():
+    if len(script) > 1 and _is_file(script[1]):
         argv, stdin = script, None
     else:
         values["prompt"] = _prompt(job, values)
@@ -79,6 +79,11 @@ def command(
         cwd=cwd,
         stdin=None if stdin is None else stdin.encode("utf-8", "surrogatepass"),
     )
+
+
+def seconds(value: float) -> str:
+    """Write a number of seconds without an exponent and without needless zeros."""
+    return f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def _values(
@@ -99,7 +104,7 @@ def _values(
         "short_id": job["short_id"],
         "job_type": job["job_type"],
         "attempt": job["attempt"],
-        "timeout": f"{timeout:g}",
+        "timeout": seconds(timeout),
         "session_id": job.get("session_id") or "",
     }
 
@@ -126,8 +131,15 @@ def _prompt_file(job: Mapping[str, Any], values: Mapping[str, Any]) -> Path | No
         # The payload names a file in the agent's folder, it does not choose the folder.
         if "/" in part or part.startswith("."):
             raise RenderError(f"payload.{name} is {part!r}: a plain name is needed, without '/'")
-    path = Path(_fill(template, values))
-    return path if path.is_file() else None
+    path = _fill(template, values)
+    return Path(path) if _is_file(path) else None
+
+
+def _is_file(path: str) -> bool:
+    try:
+        return Path(path).is_file()
+    except OSError as exc:  # too long, or in a folder that is closed to us
+        raise RenderError(f"{path[:200]} cannot be looked at: {exc.strerror}") from exc
 
 
 def _argv(template: Sequence[str], values: Mapping[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,11 +23,31 @@ from persona_pg.errors import PersonaError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+log = logging.getLogger("persona.runner")
+
 CHANNELS = ("persona_wake", "persona_cancel", "persona_control")
 
 
+# A statement that waits for somebody's lock is given up by the server before we give up on the
+# connection: what we no longer wait for must not take place later. For the same reason the server
+# looks now and then whether we are still there.
+_STATEMENT_TIMEOUT = b"set statement_timeout = '15s'"
+_CHECK_CLIENT = b"set client_connection_check_interval = '5s'"
+
+# What was sent is at fault: data exceptions, constraints, limits, and errors that are raised by
+# functions. Anything else (no space left, no permission, a lock) may be over in a while.
+_INPUT_ERRORS = ("22", "23", "54", "P0", "PJ")
+
+
 class ConnectionLost(Exception):
-    """The connection broke: whether the steps under way took place is unknown."""
+    """The connection broke: whether the steps under way took place is unknown.
+
+    But for those that had been answered before: their answers are here.
+    """
+
+    def __init__(self, message: str, answers: Sequence[Answer] = ()) -> None:
+        super().__init__(message)
+        self.answers = list(answers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +87,20 @@ class StepError:
         return connections.is_transient(self._bare())
 
     @property
+    def blames_input(self) -> bool:
+        """Tell whether the same input would be refused again."""
+        return self.sqlstate.startswith(_INPUT_ERRORS)
+
+    @property
     def needs_new_connection(self) -> bool:
         """Tell whether only a fresh connection can help."""
         bare = self._bare()
         return connections.is_lost(bare) or connections.is_stale_plan(bare)
+
+    def complain(self, what: str) -> None:
+        """Log that *what* was refused."""
+        level = logging.ERROR if self.blames_input else logging.WARNING
+        log.log(level, "the database refused %s: %s (%s)", what, self.message, self.sqlstate)
 
     def _bare(self) -> Exception:
         try:
@@ -118,7 +149,9 @@ class Session:
         conn.pgconn.nonblocking = 1
         conn.pgconn.enter_pipeline_mode()
         asyncio.get_running_loop().add_reader(self._fd, self._on_readable)
-        answers = await self.exchange([Step(f"listen {c}".encode()) for c in CHANNELS])
+        listens = [Step(f"listen {c}".encode()) for c in CHANNELS]
+        # The last one may be refused: not every platform of a server can do it.
+        *answers, _ = await self.exchange([Step(_STATEMENT_TIMEOUT), *listens, Step(_CHECK_CLIENT)])
         for answer in answers:
             if isinstance(answer, StepError):
                 self.close()
@@ -143,23 +176,26 @@ class Session:
         """
         if self._conn is None:
             raise ConnectionLost("not connected")
+        answers: list[Answer] = []
         try:
             async with asyncio.timeout(self._deadline):
-                return await self._exchange(self._conn.pgconn, steps)
+                await self._exchange(self._conn.pgconn, steps, answers)
         except TimeoutError:
             self._lose()
-            raise ConnectionLost(f"no answer within {self._deadline:g} s") from None
+            raise ConnectionLost(f"no answer within {self._deadline:g} s", answers) from None
         except psycopg.Error as exc:
             self._lose()
-            raise ConnectionLost(" ".join(str(exc).split())) from exc
+            raise ConnectionLost(" ".join(str(exc).split()), answers) from exc
+        return answers
 
-    async def _exchange(self, pgconn: pq.abc.PGconn, steps: Sequence[Step]) -> list[Answer]:
+    async def _exchange(
+        self, pgconn: pq.abc.PGconn, steps: Sequence[Step], answers: list[Answer]
+    ) -> None:
         for step in steps:
             params = [None if p is None else p.encode() for p in step.params]
             pgconn.send_query_params(step.sql, params)
             pgconn.pipeline_sync()
         await self._flush(pgconn)
-        answers: list[Answer] = []
         answer: Answer = None
         while len(answers) < len(steps):
             while pgconn.is_busy():
@@ -179,7 +215,6 @@ class Session:
             if isinstance(done, StepError) and done.needs_new_connection:
                 self._lose()
                 break
-        return answers
 
     async def _flush(self, pgconn: pq.abc.PGconn) -> None:
         loop = asyncio.get_running_loop()
@@ -242,29 +277,3 @@ def _error(result: pq.abc.PGresult) -> StepError:
         detail=field(pq.DiagnosticField.MESSAGE_DETAIL),
         hint=field(pq.DiagnosticField.MESSAGE_HINT),
     )
-
-
-async def connect_with_patience(
-    session: Session, *, on_failure: Callable[[Exception, float], None]
-) -> None:
-    """Connect, trying again for ever with backoff and jitter while the server is out of reach.
-
-    What waiting does not cure (a wrong password, a missing database) is raised.
-    """
-    delays = connections.backoff_delays()
-    while True:
-        try:
-            await session.connect()
-        except (
-            psycopg.OperationalError,
-            psycopg.InterfaceError,
-            ConnectionLost,
-            TimeoutError,
-        ) as exc:
-            if isinstance(exc, psycopg.Error) and not connections.is_transient(exc):
-                raise
-            delay = next(delays)
-            on_failure(exc, delay)
-            await asyncio.sleep(delay)
-        else:
-            return

@@ -1,0 +1,120 @@
+"""How log lines and reports get to the database: when they go out, and what its answers mean."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from persona_pg.runner import calls
+from persona_pg.runner.outbox import PAUSE_BYTES, RESUME_BYTES, Outbox
+from persona_pg.runner.session import StepError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Collection
+
+    from persona_pg.runner.execution import Execution
+    from persona_pg.runner.session import Answer, Step
+
+log = logging.getLogger("persona.runner")
+
+# Log lines wait so long for company before they go out by themselves.
+_FLUSH_SECONDS = 0.05
+# What the database refuses through no fault of ours, it is asked again after so long.
+_RESEND_SECONDS = 1.0
+
+
+class Delivery:
+    """Empties the outbox, and holds the outputs back while that does not get on."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        executions: Callable[[], Collection[Execution]],
+        *,
+        kick: Callable[[], None],
+        is_verbose: bool,
+    ) -> None:
+        self.outbox = Outbox(on_line=self._on_line)
+        # Outputs are not read: so many lines wait that jobs have to wait too.
+        self.is_paused = False
+        self._loop = loop
+        self._executions = executions
+        self._kick = kick
+        self._is_verbose = is_verbose
+        self._flush_at: float | None = None
+        self._resend_at = 0.0
+        self._singles = False
+
+    def next_at(self) -> float | None:
+        """Return the loop's time when something is to go out; None: there is nothing."""
+        if self.outbox.is_empty:
+            return None
+        is_urgent = self.outbox.has_reports or self.outbox.has_full_batch
+        return max(0.0 if is_urgent else self._flush_at or 0.0, self._resend_at)
+
+    def steps(
+        self, runner_id: str, now: float
+    ) -> list[tuple[list[Step], Callable[[list[Answer]], None]]]:
+        """Return what is to go out now, each with what its answer is to be given to."""
+        due: list[tuple[list[Step], Callable[[list[Answer]], None]]] = []
+        next_at = self.next_at()
+        if next_at is None or now < next_at:
+            return due
+        self._flush_at = None
+        count = 0
+        if (lines := self.outbox.next_lines()) is not None:
+            count, text = lines
+            due.append(
+                ([calls.append_logs(runner_id, text)], lambda a: self._lines_sent(a[0], count))
+            )
+        reports = self.outbox.next_reports(count, only_one=self._singles)
+        if reports is not None:
+            due.append(([calls.complete(runner_id, reports)], lambda a: self._reports_sent(a[0])))
+        return due
+
+    def _lines_sent(self, answer: Answer, count: int) -> None:
+        if not isinstance(answer, StepError):
+            self.outbox.lines_done(count)
+        elif self._was_refused("log lines", answer) and not self.outbox.narrow_lines(count):
+            log.error("dropped a log line that the database refuses: %s", answer.message)
+        if self.is_paused and self.outbox.line_bytes < RESUME_BYTES:
+            self.is_paused = False
+            for execution in self._executions():
+                execution.resume_output()
+
+    def _reports_sent(self, answer: Answer) -> None:
+        if isinstance(answer, StepError):
+            if self._was_refused("results", answer):
+                # One bad report must not hold up the others: from now on one by one.
+                if self._singles:
+                    self.outbox.replace_report(answer.message)
+                self._singles = True
+            return
+        self._singles = False
+        for item in answer or ():
+            self.outbox.report_done(item["job_id"], item["lease"])
+            if item["status"] == "lost":
+                log.warning("job %s: its result came too late and was put aside", item["job_id"])
+            elif item["status"] == "invalid":
+                log.error("job %s: the database does not understand its result", item["job_id"])
+            elif self._is_verbose:
+                log.info("job %s: %s", item["job_id"], item["result_status"])
+
+    def _was_refused(self, what: str, error: StepError) -> bool:
+        """Tell whether it would be refused again; if not, it is sent again in a while."""
+        error.complain(what)
+        if not error.blames_input:
+            self._resend_at = self._loop.time() + _RESEND_SECONDS
+        return error.blames_input
+
+    def _on_line(self) -> None:
+        if self._flush_at is None:
+            self._flush_at = self._loop.time() + _FLUSH_SECONDS
+            self._kick()  # the loop may be asleep until later
+        elif self.outbox.has_full_batch:
+            self._kick()
+        if not self.is_paused and self.outbox.line_bytes > PAUSE_BYTES:
+            self.is_paused = True
+            for execution in self._executions():
+                execution.pause_output()
