@@ -19,7 +19,8 @@ select j.id, j.short_id, j.job_type, j.status,
   j.status_reason,
   (select r.name from persona.runners as r where r.id = j.runner_id) as runner_name,
   l.cpu_percent, l.memory_mb, l.heartbeat_at, l.expires_at as lease_expires_at,
-  j.business, j.tags, j.source_file, j.cost_usd, j.failure_kind, j.progress_text, j.parent_job_id, j.updated_at
+  j.business, j.tags, j.source_file, j.cost_usd, j.failure_kind, coalesce(l.progress_text, j.progress_text) as progress_text,
+  j.parent_job_id, j.updated_at
 from persona.jobs as j
 left join persona.job_leases as l on l.job_id = j.id and j.status = 'running';
 comment on view persona.job_dashboard is 'Every job with its live state: the first place to look.';

@@ -57,6 +57,21 @@ begin
   end loop;
   select i.payload::text into v_bad
   from persona._job_items(create_jobs.jobs) as i
+  where jsonb_typeof(i.payload) <> 'object' limit 1;
+  if found then
+    perform persona._invalid('payload', v_bad, 'a JSON object is needed');
+  end if;
+  select coalesce(i.payload::text, '{}') into v_bad
+  from persona._job_items(create_jobs.jobs) as i
+  left join persona.job_types as t on t.name = i.job_type
+  where coalesce(nullif(i.agent, ''), t.default_agent, persona._setting('default_agent')) = 'command' and not coalesce(
+    jsonb_typeof(i.payload -> 'argv') = 'array' and jsonb_array_length(i.payload -> 'argv') > 0, false)
+  limit 1;
+  if found then
+    perform persona._invalid('payload', v_bad, 'agent command needs argv, an array of the program and its arguments');
+  end if;
+  select i.payload::text into v_bad
+  from persona._job_items(create_jobs.jobs) as i
   join persona.job_types as t on t.name = i.job_type and cardinality(t.requires_one_of) > 0
   where not exists (
     select from unnest(t.requires_one_of) as k (key) where btrim(i.payload ->> k.key) <> '')
@@ -111,6 +126,9 @@ begin
       from persona._job_items(create_jobs.jobs) as i
       order by i.n;
   end if;
+exception when data_exception then
+  -- A value that does not fit its column, such as a word for the priority.
+  perform persona._invalid('jobs', left(create_jobs.jobs::text, 200), sqlerrm);
 end $$;
 comment on function persona.create_jobs(jsonb) is
   'Client API. Creates the jobs of a JSON array (objects with the argument names of create_job) in one statement and returns their ids in that order. All or none. PJ422, PJ403.';

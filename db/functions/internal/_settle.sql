@@ -32,7 +32,8 @@ begin
 
   return query
     with item as materialized (
-      select i.*, i.outcome in (
+      -- Twice in one batch is once.
+      select distinct on (i.job_id, i.lease) i.*, i.outcome in (
           'completed', 'failed', 'timeout', 'idle_timeout', 'cancelled', 'held', 'rate_limited', 'given_back',
           'orphaned') as is_known
       from jsonb_to_recordset(p_items) as i (
@@ -109,7 +110,7 @@ begin
           end,
           completed_at = case when d.new_status in ('completed', 'failed', 'cancelled') then now() end,
           exit_code = d.exit_code, error = d.new_error, failure_kind = d.new_kind,
-          result = coalesce(d.result, j.result), pid = d.pid,
+          result = case when d.new_status = 'completed' then d.result else coalesce(d.result, j.result) end, pid = d.pid,
           progress = coalesce(d.progress, j.progress), progress_text = coalesce(d.progress_text, j.progress_text),
           cost_usd = case when d.cost_usd is null then j.cost_usd else coalesce(j.cost_usd, 0) + d.cost_usd end,
           tokens = case when d.tokens is null then j.tokens else persona._add_tokens(j.tokens, d.tokens) end,

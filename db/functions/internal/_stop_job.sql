@@ -32,7 +32,7 @@ begin
       cancel_force = j.cancel_force or p_force,
       -- A cancel is not taken back by a later hold.
       stop_as = case when j.stop_as = 'cancelled' then 'cancelled' else p_stop_as end,
-      status_reason = case p_stop_as when 'cancelled' then 'is being cancelled' else 'is being held' end,
+      status_reason = case when 'cancelled' in (p_stop_as, j.stop_as) then 'is being cancelled' else 'is being held' end,
       updated_at = greatest(now(), j.updated_at + interval '1 microsecond')
   where j.id = p_id
   returning * into v_job;
