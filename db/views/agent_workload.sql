@@ -17,3 +17,11 @@ left join (
 comment on view persona.agent_workload is 'Every agent with what waits, what runs, and how the last day went.';
 comment on column persona.agent_workload.pending is 'Jobs that wait, delayed ones included.';
 comment on column persona.agent_workload.running is 'Jobs that run, on all machines.';
+comment on column persona.agent_workload.agent is 'Name of the agent.';
+comment on column persona.agent_workload.is_active is 'False: its jobs wait.';
+comment on column persona.agent_workload.is_external is 'True: no runner claims its jobs; a program outside drives them through the bridge.';
+comment on column persona.agent_workload.max_concurrent is 'Most jobs of this agent running at once on all machines together; null: no limit.';
+comment on column persona.agent_workload.completed_24h is 'Jobs completed in the last 24 hours.';
+comment on column persona.agent_workload.failed_24h is 'Jobs that ended in failed in the last 24 hours.';
+comment on column persona.agent_workload.program is 'First element of its argv.';
+comment on column persona.agent_workload.description is 'What it is for, in a sentence.';

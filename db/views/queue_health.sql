@@ -19,3 +19,4 @@ comment on column persona.queue_health.oldest_snapshot_age is 'Transactions sinc
 comment on column persona.queue_health.oldest_prepared_age is 'Transactions since the oldest prepared transaction.';
 comment on column persona.queue_health.oldest_slot_age is 'Transactions since the oldest replication slot''s horizon.';
 comment on column persona.queue_health.notification_queue_usage is 'Share of the notification queue in use, 0 to 1.';
+comment on column persona.queue_health.pending is 'Pending jobs, delayed and parked ones included.';

@@ -15,3 +15,7 @@ group by h.hour;
 comment on view persona.throughput_by_hour is 'What was created and what ended in each hour, over all jobs still stored.';
 comment on column persona.throughput_by_hour.hung is 'Executions that lost their runner.';
 comment on column persona.throughput_by_hour.completion_rate is 'completed / (completed + failed).';
+comment on column persona.throughput_by_hour.hour is 'Start of the hour.';
+comment on column persona.throughput_by_hour.created is 'Jobs created in it.';
+comment on column persona.throughput_by_hour.completed is 'Jobs completed in it.';
+comment on column persona.throughput_by_hour.failed is 'Jobs that failed in it.';
