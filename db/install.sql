@@ -39,6 +39,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir views/cost_by_day.sql
 \ir views/job_dashboard.sql
 \ir views/job_statistics.sql
+\ir views/open_agents.sql
 \ir views/queue_health.sql
 \ir views/runner_dashboard.sql
 \ir views/throughput_by_hour.sql
@@ -58,7 +59,6 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_lease_day.sql
 \ir functions/internal/_lease_lost.sql
 \ir functions/internal/_lock_job.sql
-\ir functions/internal/_open_agents.sql
 \ir functions/internal/_orphan.sql
 \ir functions/internal/_pick_jobs.sql
 \ir functions/internal/_raise.sql

@@ -10,7 +10,8 @@ set search_path = pg_catalog, persona, pg_temp
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
-set jit = off as $$
+set jit = off
+set plan_cache_mode = force_generic_plan as $$
 declare
   v_keys text[];
   v_has_keys boolean;

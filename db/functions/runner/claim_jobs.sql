@@ -3,7 +3,7 @@
 -- machines, lock keys, run_at. A limit is kept exactly because every claim of a limited agent locks the agent's row
 -- before it counts, in an earlier statement than the count; a claim that finds the row locked leaves that agent out.
 -- The planner switches keep a plan that was made while the tables were small from reading them whole later; what
--- such a plan costs on paper would start the JIT compiler.
+-- such a plan costs on paper would start the JIT compiler. Generic plans, because planning costs more than running.
 -- A runner that gets less than it asked for is marked idle in the same transaction: see _wake.
 create or replace function persona.claim_jobs(runner_id uuid, max_jobs integer default 1)
 returns setof persona.claimed_job
@@ -12,7 +12,8 @@ set search_path = pg_catalog, persona, pg_temp
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
-set jit = off as $$
+set jit = off
+set plan_cache_mode = force_generic_plan as $$
 declare
   v_runner persona.runners := persona._runner(claim_jobs.runner_id);
   v_limited text[];
@@ -41,7 +42,8 @@ begin
     order by d.run_at limit 1000 for update skip locked));
 
   v_limited := array(
-    select a.name from persona._open_agents(v_runner.agents) as a where a.max_concurrent is not null);
+    select a.name from persona.open_agents as a
+    where a.max_concurrent is not null and (v_runner.agents is null or a.name = any(v_runner.agents)));
   if cardinality(v_limited) > 0 then
     v_limited := array(
       select a.name from persona.agents as a
@@ -60,8 +62,9 @@ begin
           else least(v_left, o.max_concurrent - (
             select count(*) from persona.job_leases as l where l.agent = o.name))::integer
         end as free
-      from persona._open_agents(v_runner.agents) as o
-      where o.max_concurrent is null or o.name = any(v_limited)
+      from persona.open_agents as o
+      where (v_runner.agents is null or o.name = any(v_runner.agents))
+        and (o.max_concurrent is null or o.name = any(v_limited))
     ) as a
     where a.free > 0;
     exit when v_agents is null;
