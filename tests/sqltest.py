@@ -220,6 +220,13 @@ INCONSISTENCIES = """
       select from persona.job_queue as o
       where o.lock_key = q.lock_key and o.waits_on is distinct from 'lock')
   union all
+  select 'columns for the indexes', j.id from persona.jobs as j
+  where j.short_id <> right(j.id::text, 8)
+    or j.dedupe_live is distinct from case
+      when j.status in ('blocked', 'pending', 'running', 'held') then j.dedupe_key end
+    or j.attention is distinct from case
+      when j.status in ('blocked', 'held', 'failed', 'cancelled') then j.status end
+  union all
   select 'over the limit of its agent', l.job_id from persona.job_leases as l
   join persona.agents as a on a.name = l.agent
   where (select count(*) from persona.job_leases as o where o.agent = a.name) > a.max_concurrent

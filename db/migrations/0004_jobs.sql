@@ -39,6 +39,7 @@ create table persona.jobs (
   attempt integer not null default 0,
   interruptions integer not null default 0,
   lease bigint not null default 0,
+  ended_lease bigint not null default 0,
   runner_id uuid,
   hostname text,
   pid integer,
@@ -100,6 +101,7 @@ comment on column persona.jobs.completed_at is 'When it reached completed, faile
 comment on column persona.jobs.attempt is 'Counted attempts so far, the running one included; interruptions do not count.';
 comment on column persona.jobs.interruptions is 'Executions lost with their runner since creation or the last retry_job.';
 comment on column persona.jobs.lease is 'Fencing token of the latest claim; grows at every claim and is never reset.';
+comment on column persona.jobs.ended_lease is 'Lease of the last execution whose end is in job_attempts; a job leaves running only with it.';
 comment on column persona.jobs.runner_id is 'Runner of the latest claim.';
 comment on column persona.jobs.hostname is 'Host of the latest execution.';
 comment on column persona.jobs.pid is 'Process id of the latest execution, known once it ended; of a running one see job_leases.';

@@ -11,31 +11,31 @@ from sqltest import refused
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 
 REFUSED = {
-    "empty type": (dict(job_type=""), "job_type", "1 to 100 characters"),
-    "long type": (dict(job_type="x" * 101), "job_type", "1 to 100 characters"),
-    "no payload": (dict(payload=None), "payload", "JSON object"),
-    "array payload": (dict(payload=[{}]), "payload", "JSON object"),
-    "unknown agent": (dict(agent="nobody"), "agent", "a, "),
-    "no agent": (dict(agent=None), "agent", "no default agent"),
-    "timeout 0": (dict(timeout=timedelta(0)), "timeout", "more than 0"),
-    "timeout < 0": (dict(timeout=timedelta(seconds=-1)), "timeout", "more than 0"),
-    "idle timeout 0": (dict(idle_timeout=timedelta(0)), "idle_timeout", "more than 0"),
-    "no attempt": (dict(max_attempts=0), "max_attempts", "1 to 1000"),
-    "too many attempts": (dict(max_attempts=1001), "max_attempts", "1 to 1000"),
-    "empty dedupe key": (dict(dedupe_key=""), "dedupe_key", "1 to 500"),
-    "long dedupe key": (dict(dedupe_key="x" * 501), "dedupe_key", "1 to 500"),
-    "empty lock key": (dict(lock_key=""), "lock_key", "1 to 500"),
-    "long lock key": (dict(lock_key="x" * 501), "lock_key", "1 to 500"),
-    "unknown parent": (dict(parent_job_id=uuid.UUID(int=7)), "parent_job_id", "existing job"),
-    "unknown need": (dict(depends_on=[uuid.UUID(int=7)]), "depends_on", "existing jobs"),
-    "null need": (dict(depends_on=[None]), "depends_on", "existing jobs"),
-    "research without a question": (dict(job_type="research"), "payload", "question or prompt"),
+    "empty type": ({"job_type": ""}, "job_type", "1 to 100 characters"),
+    "long type": ({"job_type": "x" * 101}, "job_type", "1 to 100 characters"),
+    "no payload": ({"payload": None}, "payload", "JSON object"),
+    "array payload": ({"payload": [{}]}, "payload", "JSON object"),
+    "unknown agent": ({"agent": "nobody"}, "agent", "a, "),
+    "no agent": ({"agent": None}, "agent", "no default agent"),
+    "timeout 0": ({"timeout": timedelta(0)}, "timeout", "more than 0"),
+    "timeout < 0": ({"timeout": timedelta(seconds=-1)}, "timeout", "more than 0"),
+    "idle timeout 0": ({"idle_timeout": timedelta(0)}, "idle_timeout", "more than 0"),
+    "no attempt": ({"max_attempts": 0}, "max_attempts", "1 to 1000"),
+    "too many attempts": ({"max_attempts": 1001}, "max_attempts", "1 to 1000"),
+    "empty dedupe key": ({"dedupe_key": ""}, "dedupe_key", "1 to 500"),
+    "long dedupe key": ({"dedupe_key": "x" * 501}, "dedupe_key", "1 to 500"),
+    "empty lock key": ({"lock_key": ""}, "lock_key", "1 to 500"),
+    "long lock key": ({"lock_key": "x" * 501}, "lock_key", "1 to 500"),
+    "unknown parent": ({"parent_job_id": uuid.UUID(int=7)}, "parent_job_id", "existing job"),
+    "unknown need": ({"depends_on": [uuid.UUID(int=7)]}, "depends_on", "existing jobs"),
+    "null need": ({"depends_on": [None]}, "depends_on", "existing jobs"),
+    "research without a question": ({"job_type": "research"}, "payload", "question or prompt"),
     "research with an empty one": (
-        dict(job_type="research", payload={"question": " "}), "payload", "question or prompt"),
+        {"job_type": "research", "payload": {"question": " "}}, "payload", "question or prompt"),
     "command without argv": (
-        dict(agent="command", payload={"script": "x"}), "payload", "argv, an array"),
+        {"agent": "command", "payload": {"script": "x"}}, "payload", "argv, an array"),
     "command with an empty argv": (
-        dict(agent="command", payload={"argv": []}), "payload", "argv, an array"),
+        {"agent": "command", "payload": {"argv": []}}, "payload", "argv, an array"),
 }  # fmt: skip
 
 

@@ -12,7 +12,8 @@ set search_path = pg_catalog, persona, pg_temp
 set enable_seqscan = off
 set enable_hashjoin = off
 set enable_mergejoin = off
-set jit = off as $$
+set jit = off
+set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
   v_ids uuid[];
@@ -95,7 +96,7 @@ begin
       from current as c
     ), written as (
       update persona.jobs as j
-      set status = d.new_status,
+      set status = d.new_status, ended_lease = d.lease,
           status_reason = case d.new_status
             when 'held' then coalesce(d.cancel_reason, d.status_reason)
             when 'pending' then left(format('%s: %s', replace(d.outcome, '_', ' '), d.new_error), 200)
@@ -144,7 +145,7 @@ begin
           when not coalesce(i.is_known, false) then 'invalid'
           when a.job_id is not null and a.outcome = i.outcome and a.runner_id = p_runner_id then 'repeated'
           when a.job_id is not null and a.outcome in ('cancelled', 'held') and a.runner_id = p_runner_id
-            and a.exit_code is not distinct from i.exit_code then 'repeated'
+            and i.outcome <> 'completed' and a.exit_code is not distinct from i.exit_code then 'repeated'
           else 'lost'
         end as status,
         a.job_id is not null as has_attempt,
@@ -176,13 +177,14 @@ begin
   left join persona.agents as a on a.name = j.agent
   where j.id = any(v_held) and j.status <> 'running';
 
-  if v_keys is not null then
-    perform persona._unpark(v_keys);
-  end if;
+  -- Rows of jobs are locked before keys: the order of every writer.
   if exists (
     select from persona.job_dependencies as d where d.needs_job_id = any(v_ended) and not d.is_settled)
   then
     perform persona._settle_dependents(v_ended);
+  end if;
+  if v_keys is not null then
+    perform persona._unpark(v_keys);
   end if;
   if v_failed is not null then
     insert into persona.alerts (kind, job_id, message)
