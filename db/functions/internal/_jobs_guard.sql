@@ -55,7 +55,8 @@ for each row when (
   or new.attention is not null
   or new.status in ('held', 'failed', 'cancelled')
   or (new.dedupe_key is not null and new.status = 'completed')
+  or new.lease < old.lease
   or (old.status <> new.status and not (
-    (old.status = 'pending' and new.status in ('running', 'held', 'cancelled'))
-    or (old.status = 'running' and new.status in ('pending', 'held', 'completed', 'failed', 'cancelled')))))
+    (old.status = 'pending' and new.status = 'running' and new.lease > old.lease)
+    or (old.status = 'running' and new.status in ('pending', 'completed') and new.ended_lease = old.lease))))
 execute function persona._jobs_guard();
