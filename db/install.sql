@@ -59,6 +59,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_lease_day.sql
 \ir functions/internal/_lease_lost.sql
 \ir functions/internal/_lock_job.sql
+\ir functions/internal/_lock_keys.sql
 \ir functions/internal/_orphan.sql
 \ir functions/internal/_pick_jobs.sql
 \ir functions/internal/_raise.sql

@@ -218,7 +218,7 @@ INCONSISTENCIES = """
     and not exists (select from persona.job_leases as l where l.lock_key = q.lock_key)
     and not exists (
       select from persona.job_queue as o
-      where o.lock_key = q.lock_key and o.waits_on is distinct from 'lock')
+      where o.lock_key = q.lock_key and o.agent = q.agent and o.waits_on is distinct from 'lock')
   union all
   select 'columns for the indexes', j.id from persona.jobs as j
   where j.short_id <> right(j.id::text, 8)

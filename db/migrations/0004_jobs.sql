@@ -135,7 +135,7 @@ create table persona.job_queue (
 );
 create index job_queue_ready_idx on persona.job_queue (agent, priority desc, run_at, seq) where waits_on is null;
 create index job_queue_due_idx on persona.job_queue (run_at) where waits_on = 'time';
-create index job_queue_lock_idx on persona.job_queue (lock_key, priority desc, run_at, seq) where waits_on = 'lock';
+create index job_queue_lock_idx on persona.job_queue (lock_key, agent, priority desc, run_at, seq) where waits_on = 'lock';
 alter table persona.job_queue set (
   autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 500,
   autovacuum_vacuum_insert_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.02);

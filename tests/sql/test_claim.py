@@ -308,6 +308,28 @@ def test_a_freed_key_wakes_a_runner_that_serves_the_parked_job(queue, another):
     assert "b" in listener.heard()
 
 
+@pytest.mark.parametrize("why", ["disabled", "full", "served by nobody", "external"])
+def test_a_parked_job_does_not_wait_for_one_that_cannot_run(queue, why):
+    queue.agent("b")
+    runner = queue.runner(agents=["a"] if why == "served by nobody" else None)
+    run = queue.start(runner, lock_key="k")
+    stuck, job = queue.create(agent="b", lock_key="k", priority=5), queue.create(lock_key="k")
+    assert queue.claim(runner, 5) == []
+    if why == "disabled":
+        queue.call("set_agent_active", name="b", active=False)
+    elif why == "full":
+        queue.create(agent="b", priority=9)
+        assert len(queue.claim(runner)) == 1
+        queue.agent("b", max_concurrent=1)
+    elif why == "external":
+        queue.agent("b", is_external=True)
+
+    queue.report(runner, run)
+
+    assert [r["id"] for r in queue.claim(runner, 5)] == [job["id"]]
+    assert queue.status(stuck) == "pending"
+
+
 # -- leases --------------------------------------------------------------------------------------
 
 

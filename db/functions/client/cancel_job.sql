@@ -7,9 +7,20 @@ create or replace function persona.cancel_job(
 language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 declare
-  v_job persona.jobs := persona._lock_job(cancel_job.ref);
+  v_id uuid := persona.resolve_job(cancel_job.ref);
+  v_ids uuid[] := array[v_id];
+  v_job persona.jobs;
   v_below uuid;
 begin
+  if cancel_job.tree then
+    v_ids := array(select t.job_id from persona.get_job_tree(v_id) as t);
+  end if;
+  -- All of the tree is locked at first, in the order of every writer: jobs by id, then leases, then keys.
+  perform from persona.jobs as j where j.id = any(v_ids) order by j.id for no key update;
+  perform from persona.job_leases as l where l.job_id = any(v_ids) order by l.job_id for update;
+  perform persona._lock_keys(array(
+    select j.lock_key from persona.jobs as j where j.id = any(v_ids) and j.lock_key is not null));
+  v_job := persona._lock_job(v_id::text);
   if v_job.status in ('completed', 'failed') then
     perform persona._raise('PJ423',
       format('job %s has ended (%s) and cannot be cancelled', v_job.short_id, v_job.status),

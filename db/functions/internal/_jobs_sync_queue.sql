@@ -5,6 +5,7 @@ language plpgsql security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 begin
   if old.status = 'pending' then
+    perform persona._lock_keys(array[old.lock_key]);
     delete from persona.job_queue as q where q.seq = old.seq;
     if old.lock_key is not null then
       -- It may have been the one entry of its key that was not parked.

@@ -1,7 +1,7 @@
 -- Picks and locks entries of the queue in the order priority, run_at, arrival: the first so many of each agent by
 -- its own stretch of the index, so that a long queue of an agent with nothing to give costs nothing.
--- Of entries with a lock key it keeps one a key, and only where no running job has the key; the others it parks,
--- where they wait for _unpark. An advisory lock on the key orders that against _unpark; it is only ever tried here.
+-- Of entries with a lock key it keeps one a key, and only where no running job has the key; where one has it, it parks
+-- them, and they wait for _unpark. An advisory lock on the key orders that against _unpark; it is only ever tried here.
 -- Lock order: entry, then job, both with SKIP LOCKED, so a claim waits for nobody.
 create or replace function persona._pick_jobs(
   p_agents text[], p_limits integer[], p_max integer, out ids uuid[], out seqs bigint[], out parked boolean)
@@ -47,8 +47,11 @@ begin
     loop
       if not pg_try_advisory_xact_lock(hashtext('persona.lock_key'), hashtext(v_entry.lock_key)) then
         v_dropped := v_dropped || v_entry.seq;
-      elsif v_entry.lock_key = any(v_keys)
-        or exists (select from persona.job_leases as l where l.lock_key = v_entry.lock_key)
+      elsif v_entry.lock_key = any(v_keys) then
+        -- Not parked yet: the one before it may still turn out to be locked. The next round knows.
+        v_dropped := v_dropped || v_entry.seq;
+        parked := true;
+      elsif exists (select from persona.job_leases as l where l.lock_key = v_entry.lock_key)
       then
         update persona.job_queue as q set waits_on = 'lock' where q.seq = v_entry.seq;
         v_dropped := v_dropped || v_entry.seq;

@@ -35,12 +35,12 @@ begin
       w.stop_force
     from renewed as w
     union all
-    -- The rows as they were before this statement: the same test, through the primary key.
+    -- By what was renewed and not by the table: a lease that is taken while we wait for its row is still in our
+    -- snapshot.
     select b.job_id, b.lease, 'lost', null, false
     from beat as b
-    where not exists (
-      select from persona.job_leases as l
-      where l.job_id = b.job_id and l.lease = b.lease and l.runner_id = heartbeats.runner_id);
+    left join renewed as w on w.job_id = b.job_id and w.lease = b.lease
+    where w.job_id is null;
 end $$;
 comment on function persona.heartbeats(uuid, jsonb) is
   'Runner API. Renews the leases of [{job_id, lease, pid, pid_started, token, cpu_percent, memory_mb, progress, progress_text}] and returns for each keep, cancel (kill it and report) or lost (kill it and report nothing). Never raises for an item.';
