@@ -133,6 +133,9 @@ class Execution:
             return self._not_started(f"agent {self.job['agent']}: {exc}", "not_found")
         if self.reason is not None:
             return self._report("failed")
+        if self.fence_at <= procfs.boottime():
+            # We were stopped, or the network was slow: by now the job may be somebody else's.
+            return self._report("given_back", error="the answer to its claim came too late")
         self._link.register(self.token, self._guardian_deadline)
         try:
             self.child = child = self._processes.spawn(
