@@ -9,7 +9,8 @@ set search_path = pg_catalog, persona, pg_temp as $$
 begin
   perform persona._refuse_late('heartbeats');
   update persona.runners as r set last_seen_at = now()
-  where r.id = heartbeats.runner_id and r.ended_at is null and r.last_seen_at < now() - interval '1 second';
+  where r.id = heartbeats.runner_id and r.ended_at is null
+    and r.last_seen_at < now() - least(interval '1 second', r.lease / 10);
   if heartbeats.beats is null or heartbeats.beats = '[]' then
     return;
   end if;
