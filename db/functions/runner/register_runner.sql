@@ -2,7 +2,8 @@
 -- registration can be mistaken for it.
 -- takeover says that it has proof that its predecessor of the same name is dead and was on this machine; only then
 -- may it have the predecessor's leases back at once (recover_predecessor), else they run out by themselves.
--- Without proof, a predecessor that gave a sign of life within two heartbeats is taken to be alive: PJ409.
+-- Without proof, a predecessor that gave a sign of life within half its lease is taken to be alive: PJ409. One that
+-- lives is never older than a heartbeat (a third of the lease at most) and what heartbeats leaves out (a tenth).
 create or replace function persona.register_runner(
   name text, hostname text, pid integer, boot_id text default null, capacity integer default 1,
   agents text[] default null, protocol integer default 1, machine_id text default null,
@@ -47,7 +48,7 @@ begin
   select * into v_old from persona.runners as r
   where r.name = register_runner.name and r.ended_at is null for no key update;
   if found then
-    if not coalesce(register_runner.takeover, false) and v_old.last_seen_at > now() - v_old.lease / 3 then
+    if not coalesce(register_runner.takeover, false) and v_old.last_seen_at > now() - v_old.lease / 2 then
       perform persona._raise('PJ409',
         format('a runner named %s is alive on %s (pid %s, seen %s s ago)', v_old.name, v_old.hostname, v_old.pid,
           round(extract(epoch from now() - v_old.last_seen_at))),
