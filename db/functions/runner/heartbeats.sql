@@ -28,7 +28,7 @@ begin
           cpu_percent = coalesce(b.cpu_percent, l.cpu_percent), memory_mb = coalesce(b.memory_mb, l.memory_mb),
           progress = coalesce(b.progress, l.progress), progress_text = coalesce(b.progress_text, l.progress_text)
       from beat as b
-      where l.job_id = b.job_id and l.lease = b.lease and l.runner_id = heartbeats.runner_id
+      where l.job_id = b.job_id and l.lease = b.lease and l.runner_id is not distinct from heartbeats.runner_id
       returning l.job_id, l.lease, l.stop_requested, l.stop_force
     )
     select w.job_id, w.lease, case when w.stop_requested then 'cancel' else 'keep' end,
