@@ -279,6 +279,8 @@ def _guard(guardian: Guardian) -> int:
             os.kill(runner, number)  # our child, and not reaped
 
     guardian.serve(lambda: procfs.has_exited(runner), forward)
+    # Told to end once more while we do: the exit code is still the runner's.
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     code = os.waitstatus_to_exitcode(os.waitpid(runner, 0)[1])
     _finish(guardian)
     return code if code >= 0 else 128 - code

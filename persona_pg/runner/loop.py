@@ -143,6 +143,8 @@ class Runner:
                     await self._wait()
         finally:
             await self._end()
+            # Without its handlers, one more SIGTERM would kill what is ending well.
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
         return self._exit_code or 0
 
     async def _wait(self) -> None:
