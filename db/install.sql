@@ -32,12 +32,15 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir _apply_migration.sql
 \set migration 0008_seed.sql
 \ir _apply_migration.sql
+\set migration 0009_bridge.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_task_preview.sql
 \ir views/agent_workload.sql
 \ir views/cost_by_day.sql
 \ir views/job_dashboard.sql
+\ir views/job_events.sql
 \ir views/job_statistics.sql
 \ir views/open_agents.sql
 \ir views/queue_health.sql
@@ -47,28 +50,52 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 -- What the functions below share.
 \ir functions/internal/_add_dependencies.sql
 \ir functions/internal/_add_tokens.sql
+\ir functions/internal/_beat_external.sql
+\ir functions/internal/_bridge_call.sql
+\ir functions/internal/_bridge_create_job.sql
+\ir functions/internal/_bridge_driver.sql
+\ir functions/internal/_bridge_ended.sql
+\ir functions/internal/_bridge_job.sql
+\ir functions/internal/_bridge_json.sql
+\ir functions/internal/_bridge_local_logs.sql
+\ir functions/internal/_bridge_number.sql
+\ir functions/internal/_bridge_pending.sql
+\ir functions/internal/_bridge_performance.sql
+\ir functions/internal/_bridge_text.sql
+\ir functions/internal/_camel.sql
 \ir functions/internal/_check_job.sql
 \ir functions/internal/_check_parent.sql
+\ir functions/internal/_claim_external.sql
 \ir functions/internal/_days_since.sql
+\ir functions/internal/_drive_job.sql
+\ir functions/internal/_id_floor.sql
 \ir functions/internal/_invalid.sql
 \ir functions/internal/_is_admin.sql
 \ir functions/internal/_is_needed.sql
 \ir functions/internal/_job_items.sql
+\ir functions/internal/_job_json.sql
 \ir functions/internal/_jobs_guard.sql
 \ir functions/internal/_jobs_sync_queue.sql
+\ir functions/internal/_last_logs.sql
 \ir functions/internal/_lease_day.sql
 \ir functions/internal/_lease_lost.sql
 \ir functions/internal/_lock_job.sql
 \ir functions/internal/_lock_keys.sql
+\ir functions/internal/_may.sql
 \ir functions/internal/_orphan.sql
 \ir functions/internal/_pick_jobs.sql
 \ir functions/internal/_raise.sql
 \ir functions/internal/_refuse_late.sql
 \ir functions/internal/_retry_delay.sql
+\ir functions/internal/_rpc_call.sql
+\ir functions/internal/_rpc_check.sql
+\ir functions/internal/_rpc_error.sql
 \ir functions/internal/_runner.sql
+\ir functions/internal/_say_outside.sql
 \ir functions/internal/_setting.sql
 \ir functions/internal/_settle.sql
 \ir functions/internal/_settle_dependents.sql
+\ir functions/internal/_snake_keys.sql
 \ir functions/internal/_stop_job.sql
 \ir functions/internal/_unpark.sql
 \ir functions/internal/_upkeep_logs.sql
@@ -77,13 +104,17 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 
 -- For creators and readers of jobs.
 \ir functions/client/acknowledge_alerts.sql
+\ir functions/client/bridge.sql
+\ir functions/client/bridge_encoded.sql
 \ir functions/client/cancel_job.sql
 \ir functions/client/cancel_pending_jobs.sql
 \ir functions/client/create_job.sql
 \ir functions/client/create_jobs.sql
+\ir functions/client/delete_event.sql
 \ir functions/client/detect_hung_jobs.sql
 \ir functions/client/explain_job.sql
 \ir functions/client/get_agent.sql
+\ir functions/client/get_events.sql
 \ir functions/client/get_job.sql
 \ir functions/client/get_job_tree.sql
 \ir functions/client/get_logs.sql
@@ -92,9 +123,13 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/client/list_agents.sql
 \ir functions/client/list_jobs.sql
 \ir functions/client/protocol_versions.sql
+\ir functions/client/publish_event.sql
+\ir functions/client/read_events.sql
 \ir functions/client/release_job.sql
 \ir functions/client/resolve_job.sql
 \ir functions/client/retry_job.sql
+\ir functions/client/rpc.sql
+\ir functions/client/rpc_encoded.sql
 \ir functions/client/schema_version.sql
 \ir functions/client/tail_logs.sql
 \ir functions/client/update_job.sql

@@ -49,10 +49,11 @@ declare
   v_grants constant jsonb := '{
     "persona_viewer": [
       "resolve_job", "get_job", "get_job_tree", "explain_job", "get_logs", "tail_logs", "list_jobs", "job_summary",
-      "detect_hung_jobs", "get_agent", "list_agents", "schema_version", "protocol_versions"],
+      "detect_hung_jobs", "get_agent", "list_agents", "schema_version", "protocol_versions",
+      "get_events", "rpc", "rpc_encoded"],
     "persona_client": [
       "create_job", "create_jobs", "update_job", "cancel_job", "cancel_pending_jobs", "retry_job", "hold_job",
-      "release_job", "acknowledge_alerts"],
+      "release_job", "acknowledge_alerts", "bridge", "bridge_encoded", "publish_event", "read_events", "delete_event"],
     "persona_runner": [
       "register_runner", "claim_job", "claim_jobs", "heartbeat", "heartbeats", "append_logs", "complete_job",
       "complete_jobs", "give_back_job", "reconcile", "recover_predecessor", "recover_hung_jobs", "deregister_runner",

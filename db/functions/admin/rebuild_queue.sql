@@ -9,7 +9,8 @@ begin
   delete from persona.job_queue as q
   where not exists (select from persona.jobs as j where j.id = q.job_id and j.status = 'pending');
   insert into persona.job_queue (seq, job_id, agent, priority, run_at, lock_key, waits_on)
-  select j.seq, j.id, j.agent, j.priority, j.run_at, j.lock_key, persona._waits_on(j.agent, j.run_at)
+  select j.seq, j.id, j.agent, j.priority, j.run_at, j.lock_key,
+    case when j.is_external then 'external' else persona._waits_on(j.agent, j.run_at) end
   from persona.jobs as j
   where j.status = 'pending'
   on conflict do nothing;

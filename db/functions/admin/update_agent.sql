@@ -37,7 +37,8 @@ begin
   end;
   if v_new.is_external <> v_old.is_external then
     update persona.job_queue as q set waits_on = persona._waits_on(q.agent, q.run_at)
-    where q.agent = update_agent.name and q.waits_on is distinct from 'lock';
+    where q.agent = update_agent.name and q.waits_on is distinct from 'lock'
+      and not exists (select from persona.jobs as j where j.id = q.job_id and j.is_external);
   end if;
   -- It may have been enabled, or its limit raised.
   perform persona._wake(update_agent.name);

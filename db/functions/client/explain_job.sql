@@ -46,7 +46,9 @@ begin
     return 'pending, but without an entry in the queue: an admin repairs that with select persona.rebuild_queue()';
   end if;
   select * into v_agent from persona.agents as a where a.name = v_job.agent;
-  if v_agent.name is null then
+  if v_job.is_external then
+    return 'waits for its driver: it was created through the bridge by the program that runs it';
+  elsif v_agent.name is null then
     return format('waits: agent %s is not registered', v_job.agent);
   elsif v_agent.is_external then
     return format('waits for its driver: agent %s is external, no runner claims its jobs', v_agent.name);

@@ -14,7 +14,8 @@ begin
   end if;
   if new.status = 'pending' then
     insert into persona.job_queue (seq, job_id, agent, priority, run_at, lock_key, waits_on)
-    values (new.seq, new.id, new.agent, new.priority, new.run_at, new.lock_key, persona._waits_on(new.agent, new.run_at));
+    values (new.seq, new.id, new.agent, new.priority, new.run_at, new.lock_key, 
+      case when new.is_external then 'external' else persona._waits_on(new.agent, new.run_at) end);
     perform persona._wake(new.agent);
   end if;
   return null;

@@ -50,13 +50,15 @@ begin
         case when i.is_cumulative_cost and j.session_id = i.session_id
           then greatest(0, i.cost_usd - coalesce(j.cost_usd, 0)) else i.cost_usd end as cost_usd,
         j.attempt, j.max_attempts, j.interruptions, j.agent, j.lock_key, j.cancel_reason, j.status_reason,
-        l.claimed_at, l.progress, l.progress_text,
+        l.claimed_at, l.progress, l.progress_text, l.is_external,
         case
           when i.outcome = 'completed' then 'completed'
           when j.cancel_requested_at is not null then coalesce(j.stop_as, 'cancelled')
           when i.outcome in ('cancelled', 'held') then i.outcome
           when i.outcome in ('rate_limited', 'given_back') then 'pending'
           when a.is_external and i.outcome = 'orphaned' then 'failed'
+          -- Whoever drives a job from outside decides about another attempt, and a lost driver may still be at it.
+          when l.is_external then 'failed'
           when i.outcome = 'orphaned' then
             case when j.interruptions + 1 >= v_rescue_cap then 'failed' else 'pending' end
           when i.failure_kind in ('not_found', 'auth', 'billing', 'max_turns', 'budget') then 'failed'
@@ -82,7 +84,7 @@ begin
           when c.new_status = 'cancelled' then coalesce(c.cancel_reason, c.error, 'cancelled')
           when c.new_status = 'held' then c.error
           when c.new_status = 'failed' and c.outcome = 'orphaned' then
-            case when c.interruptions + 1 >= v_rescue_cap
+            case when c.interruptions + 1 >= v_rescue_cap and not c.is_external
               then format('orphaned %s times', c.interruptions + 1) else 'driver lost' end
           else coalesce(c.error, case
             when c.exit_code is not null then format('exit code %s', c.exit_code)

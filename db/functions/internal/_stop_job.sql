@@ -40,7 +40,7 @@ begin
   set stop_requested = true, stop_force = l.stop_force or p_force
   where l.job_id = p_id
   returning * into v_lease;
-  if v_lease.expires_at < now()
+  if v_lease.expires_at < now() or v_lease.is_external
      or exists (select from persona.agents as a where a.name = v_job.agent and a.is_external)
   then
     perform persona._settle(v_lease.runner_id, jsonb_build_array(jsonb_build_object(

@@ -23,6 +23,9 @@ begin
   if coalesce(btrim(register_runner.name), '') = '' or length(register_runner.name) > 200 then
     perform persona._invalid('name', register_runner.name, 'a name of 1 to 200 characters is needed');
   end if;
+  if register_runner.name like 'bridge:%' then
+    perform persona._invalid('name', register_runner.name, 'names that begin with bridge: belong to programs that drive jobs from outside');
+  end if;
   if coalesce(register_runner.capacity, 0) < 1 then
     perform persona._invalid('capacity', register_runner.capacity::text, 'at least 1 is needed');
   end if;

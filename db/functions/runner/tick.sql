@@ -27,6 +27,12 @@ begin
   where r.ended_at < now() - make_interval(days => persona._setting('runner_retention_days')::integer)
     and not exists (select from persona.job_leases as l where l.runner_id = r.id);
 
+  -- Events lie in the order of their ids: the first thousand show whether any is past its retention.
+  delete from persona.events as e
+  where e.id = any(array(
+    select o.id from (select f.id, f.created_at from persona.events as f order by f.id limit 1000) as o
+    where o.created_at < now() - make_interval(days => persona._setting('event_retention_days')::integer)));
+
   return jsonb_build_object(
     'recovered', v_recovered, 'runners_lost', v_lost, 'log_partitions', persona._upkeep_logs());
 end $$;
