@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from persona_pg.cli.types import DURATION, TIME
+from persona_pg.cli.types import DURATION, INTEGER, TIME
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -15,21 +15,20 @@ if TYPE_CHECKING:
     from persona_pg.cli.app import App
     from persona_pg.model import Job
 
-# What an integer of PostgreSQL can hold; what is sensible, the database decides.
-_INTEGER = click.IntRange(-(2**31), 2**31 - 1)
-
 _OPTIONS = (
     click.option("-a", "--agent", help="Who runs it; else the type's default agent."),
     click.option("-f", "--source-file", metavar="FILE", help="The file it came from."),
-    click.option("--source-line", type=_INTEGER, metavar="N", help="The line in that file."),
-    click.option("--priority", type=_INTEGER, help="Higher goes first; 0 if not given."),
+    click.option("--source-line", type=INTEGER, metavar="N", help="The line in that file."),
+    click.option(
+        "--priority", type=INTEGER, metavar="N", help="Higher goes first; 0 if not given."
+    ),
     click.option("--delay", type=DURATION, metavar="5m", help="Not before so long from now."),
     click.option("--run-at", type=TIME, metavar="TIME", help="Not before this time."),
     click.option("--timeout", type=DURATION, metavar="10m", help="Total time of an attempt."),
     click.option(
         "--idle-timeout", type=DURATION, metavar="2m", help="Longest silence of an attempt."
     ),
-    click.option("--max-attempts", type=_INTEGER, metavar="N", help="How often it may be tried."),
+    click.option("--max-attempts", type=INTEGER, metavar="N", help="How often it may be tried."),
     click.option(
         "--dedupe-key", metavar="K", help="If an unfinished job has it, that job is the answer."
     ),

@@ -75,7 +75,24 @@ class Time(click.ParamType[datetime]):
             )
 
 
+class Integer(click.ParamType[int]):
+    """A number that fits an integer of PostgreSQL; what is sensible, the database decides."""
+
+    name = "integer"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it."""
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is no whole number", param, ctx)
+        if not -(2**31) <= number < 2**31:
+            self.fail(f"{value} is not in the range -2147483648 to 2147483647", param, ctx)
+        return number
+
+
 DURATION = Duration()
+INTEGER = Integer()
 OPTIONAL_DURATION = OptionalDuration()
 TIME = Time()
 
