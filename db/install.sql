@@ -74,6 +74,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_is_needed.sql
 \ir functions/internal/_job_items.sql
 \ir functions/internal/_job_json.sql
+\ir functions/internal/_jobs_forget.sql
 \ir functions/internal/_jobs_guard.sql
 \ir functions/internal/_jobs_sync_queue.sql
 \ir functions/internal/_last_logs.sql

@@ -176,6 +176,16 @@ def test_a_heartbeat_before_the_recovery_wins(queue, runner, first, second):
     assert queue.report(runner, run)["status"] == "ok"
 
 
+def test_a_lease_that_was_renewed_since_the_recovery_looked_is_left(queue, runner):
+    run = queue.start(runner)
+    orphan = "select * from persona._orphan(%s, %s, 'why', %s)"
+
+    assert queue.rows(orphan, run["id"], run["lease"], False) == []
+    assert queue.rows(orphan, run["id"], run["lease"] - 1, True) == []
+    assert queue.beat(runner, run) == ["keep"]
+    assert len(queue.rows(orphan, run["id"], run["lease"], True)) == 1
+
+
 def test_a_recovery_before_the_heartbeat_wins(queue, runner, first, second, while_open):
     run, other = queue.start(runner), queue.start(runner)
     queue.expire(run)

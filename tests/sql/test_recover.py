@@ -145,7 +145,7 @@ def test_a_living_predecessor_is_not_replaced(queue):
 def test_a_silent_predecessor_is_replaced_but_keeps_its_leases(queue):
     first = queue.runner("w")
     run = queue.start(first)
-    queue.run("update persona.runners set last_seen_at = now() - interval '2 min'")
+    queue.run("update persona.runners set last_seen_at = now() - interval '4 min'")
 
     second = queue.one("register_runner", name="w", hostname="host", pid=2)
 

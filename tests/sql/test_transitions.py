@@ -327,3 +327,26 @@ def test_cancel_pending_jobs_takes_what_has_not_started(queue, runner):
         "running", "cancelled", "cancelled", "cancelled", "held"]  # fmt: skip
     assert queue.job(blocked)["cancel_reason"] == "stop"
     assert queue.one("cancel_pending_jobs")["cancel_pending_jobs"] == 0
+
+
+# -- deleted by hand ---------------------------------------------------------------------------------
+
+
+def test_a_job_that_is_deleted_by_hand_leaves_nothing_in_the_way(queue, runner):
+    gone, job = queue.create(), queue.create()
+
+    queue.run("delete from persona.jobs where id = %s", gone["id"])
+
+    assert [r["id"] for r in queue.claim(runner)] == [job["id"]]
+
+
+def test_a_running_job_that_is_deleted_by_hand_is_lost_and_frees_its_key(queue, runner):
+    run = queue.start(runner, lock_key="k")
+    job = queue.create(lock_key="k")
+    assert queue.claim(runner) == []
+
+    queue.run("delete from persona.jobs where id = %s", run["id"])
+
+    assert queue.beat(runner, run) == ["lost"]
+    assert queue.report(runner, run)["status"] == "lost"
+    assert [r["id"] for r in queue.claim(runner)] == [job["id"]]
