@@ -23,6 +23,8 @@ _FIRST_WAIT = 0.001
 _LONGEST_WAIT = 1.0
 # After so long a stranger's long transaction is told apart from one that writes to the queue.
 _PATIENCE = 1.0
+# What is overdue and not ours to claim is looked at again after so long at most.
+_LONGEST_OVERDUE = 4.0
 # The net's interval doubles up to this while it catches nothing.
 _NET_LONGEST = 30.0
 
@@ -146,7 +148,7 @@ class ClaimCycle:
             # stays overdue is in other hands (a row that is locked, a job of other agents).
             is_overdue = due_in <= 0
             self._overdue_wait = (
-                min(self._overdue_wait * 2, _LONGEST_WAIT) if is_overdue else _FIRST_WAIT
+                min(self._overdue_wait * 2, _LONGEST_OVERDUE) if is_overdue else _FIRST_WAIT
             )
             waits.append(max(due_in, 0.0) + self._overdue_wait)
             self._due_at = now + waits[0]
