@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from persona_pg.runner.guardian_link import GuardianLink
     from persona_pg.runner.main import Options
+    from persona_pg.runner.process import Child, Usage
     from persona_pg.runner.session import Answer, Step
     from persona_pg.settings import Settings
 
@@ -339,7 +340,13 @@ class Runner:
         return due
 
     def _beats(self) -> list[dict[str, Any]]:
-        usage = self._processes.usage() if self._executions else {}
+        usage: dict[Child, Usage] = {}
+        if self._executions:
+            try:
+                usage = self._processes.usage()
+            except OSError as exc:
+                # A heartbeat says that we are alive: it does not depend on what it costs.
+                log.warning("cannot look at the processes: %s", exc)
         return [
             execution.beat(usage.get(execution.child) if execution.child else None)
             for execution in self._executions.values()
@@ -426,12 +433,13 @@ class Runner:
 
     def _rest(self, *, needed: bool) -> None:
         """Leave jobs to others for a while when none can be started here."""
-        if needed:
-            self._rest_seconds = min(max(1.0, self._rest_seconds * 2), _LONGEST_REST_SECONDS)
-            self._rest_until = self._loop.time() + self._rest_seconds
-            log.error("cannot start programs: no new jobs for %g s", self._rest_seconds)
-        else:
+        now = self._loop.time()
+        if not needed:
             self._rest_seconds = 0.0
+        elif now >= self._rest_until:  # those that were claimed together fail together
+            self._rest_seconds = min(max(1.0, self._rest_seconds * 2), _LONGEST_REST_SECONDS)
+            self._rest_until = now + self._rest_seconds
+            log.error("cannot start programs: no new jobs for %g s", self._rest_seconds)
 
     def _on_task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

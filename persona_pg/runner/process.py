@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
+import resource
 import signal
 import sys
 import time
@@ -27,6 +29,9 @@ _PAUSE_PER_COST = 9.0
 _CHEAP_SECONDS = 0.0005
 _WATCHED_AT_MOST = 256
 _POLL_SECONDS = 0.02
+# Two pipes and a pidfd; and what the runner has open itself, or opens to look at processes.
+_DESCRIPTORS_OF_A_JOB = 3
+_DESCRIPTORS_KEPT = 40
 # A zombie of ours without a token may be waited for by other code in this process.
 _FOREIGN_ZOMBIE_SECONDS = 10.0
 
@@ -93,7 +98,13 @@ class Processes:
 
     def spawn(self, spec: ChildSpec) -> Child:
         """Start a program; SpawnError: nothing has run."""
-        self._seal.apply()
+        try:
+            self._check_descriptors()
+            self._seal.apply()
+        except OSError as error:
+            program = spec.argv[0] if spec.argv else ""
+            words = f"program '{program}' cannot be run: {error.strerror}"
+            raise SpawnError("resources", words, program) from error
         child = spawn(spec, spec.token if spec.token is not None else self.new_token())
         loop = asyncio.get_running_loop()
         ward = self._wards[child.pid] = _Ward(child, loop.create_future())
@@ -102,6 +113,13 @@ class Processes:
         else:
             loop.call_later(_POLL_SECONDS, self._poll_leader, ward)
         return child
+
+    def _check_descriptors(self) -> None:
+        """Refuse to start what would leave us without descriptors to look after the others."""
+        wanted = (len(self._wards) + 1) * _DESCRIPTORS_OF_A_JOB + _DESCRIPTORS_KEPT
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        if soft != resource.RLIM_INFINITY and wanted > soft:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     async def wait_exit(self, child: Child) -> None:
         """Wait until the leader has ended; the rest of its tree may live on for a moment."""
