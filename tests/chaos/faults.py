@@ -21,9 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pgtest
-import psycopg
 from chaos.world import CONCURRENCY, GRACE, LEASE, Episode, Runner
-from psycopg.conninfo import make_conninfo
 
 from persona_pg.database import Database
 from persona_pg.queue import Queue
@@ -315,7 +313,10 @@ def half_open(e):
     e.demand(took < HALF_OPEN_NOTICED, f"a half-open connection was noticed after {took:.1f} s")
 
 
-@fault("Connections refused for less than the lease", via_proxy=True, interrupts=False)
+@fault(
+    "Connections refused for less than the lease",
+    via_proxy=True, interrupts=False, recovers_in=6.0,
+)  # fmt: skip
 def refused_shortly(e):
     e.strike()
     e.world.proxy.refuse()
@@ -562,20 +563,22 @@ def fork_fails(e):
 
 @fault("Descriptors used up (RLIMIT_NOFILE)", has_other=False, recovers_in=12.0)
 def no_descriptors(e):
-    e.world.wait_ended(e.job_ids)
-    runner = e.a.pid
-    before = resource.prlimit(runner, resource.RLIMIT_NOFILE)
-    used = len(os.listdir(f"/proc/{runner}/fd"))
+    e.a.stop()
     e.strike()
-    resource.prlimit(runner, resource.RLIMIT_NOFILE, (used + e.rng.randint(0, 3), before[1]))
-    for _ in range(4):
-        e.create("plain", 0.2, 3)
+    few = e.rng.randint(48, 64)
+    prefix = ("prlimit", f"--nofile={few}:1024")
+    e.a.start(prefix=prefix, arguments=("-c", "30"))
+    for _ in range(20):
+        e.create("plain", 0.6, 3)
     pgtest.eventually(
         lambda: "cannot start programs" in e.a.output(), 10, what="it says that it has none left"
     )
-    time.sleep(e.rng.uniform(0.2, 1.0))
-    resource.prlimit(runner, resource.RLIMIT_NOFILE, before)
+    time.sleep(e.rng.uniform(0.2, 2.0))  # heartbeats, and ends of jobs
+    e.demand(e.a.is_alive, "the runner died of it")
+    resource.prlimit(e.a.pid, resource.RLIMIT_NOFILE, (1024, 1024))
     e.over()
+    e.finish()
+    e.a.stop()
 
 
 # -- jobs that misbehave ---------------------------------------------------------------------------

@@ -6,6 +6,7 @@ of a job's status. Afterwards both are read, and whatever breaks a promise is on
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import defaultdict
 from dataclasses import dataclass
@@ -125,7 +126,7 @@ class History:
             if e.kind == "overlap" and e.job_id in wanted
         ]
         for job_id, runs in self.executions(job_ids).items():
-            for first, second in zip(runs, runs[1:], strict=False):
+            for first, second in itertools.pairwise(runs):
                 if first.end is not None and first.end.boottime > second.start.boottime:
                     broken.append(f"job {job_id}: two executions overlap in time")
         return broken
@@ -135,12 +136,13 @@ def processes_left(job_ids, tokens):
     """List what still runs with one of the jobs' ids in its environment, or one of the tokens."""
     marks = {f"PERSONA_JOB_ID={job_id}" for job_id in job_ids}
     found = []
-    for entry in os.listdir("/proc"):
+    for folder in Path("/proc").iterdir():
+        entry = folder.name
         if not entry.isdigit() or int(entry) == os.getpid():
             continue
         try:
-            environ = Path(f"/proc/{entry}/environ").read_bytes().decode(errors="replace")
-            limits = Path(f"/proc/{entry}/limits").read_text()
+            environ = (folder / "environ").read_bytes().decode(errors="replace")
+            limits = (folder / "limits").read_text()
         except OSError:
             continue
         soft = next(line for line in limits.splitlines() if line.startswith("Max file locks"))
@@ -208,7 +210,7 @@ def _check_states(status, changes):
     if ends and changes[-1] is not ends[-1]:
         yield f"went on after its end: {changes}"
     leases = [lease for _, new, lease in changes if new == "running"]
-    if any(later <= earlier for earlier, later in zip(leases, leases[1:], strict=False)):
+    if any(later <= earlier for earlier, later in itertools.pairwise(leases)):
         yield f"lease numbers do not grow: {leases}"
 
 

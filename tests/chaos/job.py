@@ -21,7 +21,7 @@ folder, kind, seconds, lines = sys.argv[1], sys.argv[2], float(sys.argv[3]), int
 job_id = os.environ["PERSONA_JOB_ID"]
 token = resource.getrlimit(RLIMIT_LOCKS)[0]
 history = os.open(f"{folder}/history", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-with open("/proc/self/stat", "rb") as stat:
+with open("/proc/self/stat", "rb") as stat:  # noqa: PTH123 - pathlib takes long to import
     start_time = stat.read().rpartition(b")")[2].split()[19].decode()
 
 

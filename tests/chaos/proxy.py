@@ -114,7 +114,7 @@ class Proxy:
             server = socket.socket(socket.AF_UNIX)
             try:
                 if self._listener is not listener:
-                    raise ConnectionRefusedError  # noqa: TRY301 - it came in at the last moment
+                    raise ConnectionRefusedError  # it came in at the last moment
                 server.connect(self.upstream)
             except OSError:
                 client.close()

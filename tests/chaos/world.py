@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -15,6 +14,7 @@ import time
 import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pgtest
 import psycopg
@@ -25,6 +25,9 @@ from psycopg.conninfo import make_conninfo
 from persona_pg import migrations
 from persona_pg.queue import Queue
 from persona_pg.runner import procfs
+
+if TYPE_CHECKING:
+    import random
 
 OWNER = "persona"
 JOB = Path(__file__).with_name("job.py")
@@ -75,9 +78,10 @@ class Runner:
         }
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
-                [*prefix, python or sys.executable, "-m", "persona_pg.runner.main"]
-                + ["--name", self.name]
-                + list(arguments),
+                [
+                    *(*prefix, python or sys.executable, "-m", "persona_pg.runner.main"),
+                    *("--name", self.name, *arguments),
+                ],
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=stream,
