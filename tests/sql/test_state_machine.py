@@ -72,6 +72,12 @@ class Histories(RuleBasedStateMachine):
     def job(self, pick):
         return self.jobs[pick % len(self.jobs)]
 
+    def execution(self, pick):
+        """Any execution there ever was; often one of a job that is running now."""
+        current = [(r, run) for r, run in self.runs if run["id"] in self.live]
+        among = current if current and pick % 3 else self.runs
+        return among[pick // 3 % len(among)]
+
     def holds(self, runner, run):
         return self.live.get(run["id"]) == (runner, run["lease"])
 
@@ -170,7 +176,7 @@ class Histories(RuleBasedStateMachine):
     @rule(pick=picks, outcome=st.sampled_from(OUTCOMES), code=st.integers(0, 2))
     def report(self, pick, outcome, code):
         queue = self.queue
-        runner, run = self.runs[-1 - pick % len(self.runs)]
+        runner, run = self.execution(pick)
         before = queue.job(run)
         answer = queue.report(runner, run, outcome, exit_code=code, cost_usd=1)
         if self.holds(runner, run):
@@ -183,7 +189,7 @@ class Histories(RuleBasedStateMachine):
     @precondition(lambda self: self.runs)
     @rule(pick=picks)
     def beat(self, pick):
-        runner, run = self.runs[-1 - pick % len(self.runs)]
+        runner, run = self.execution(pick)
         [told] = self.queue.beat(runner, run, progress=pick % 100)
         if not self.holds(runner, run):
             assert told == "lost"
@@ -223,6 +229,17 @@ class Histories(RuleBasedStateMachine):
         assert {row["id"] for row in queue.call("recover_hung_jobs")} == expired
         for job_id in expired:
             self.forget(job_id)
+
+    @precondition(lambda self: self.live)
+    @rule(pick=picks)
+    def lose_and_claim_again(self, pick):
+        """The same runner may get it again: then only the lease number tells the two apart."""
+        job_id = sorted(self.live)[pick % len(self.live)]
+        runner, _ = self.live[job_id]
+        self.queue.expire({"id": job_id})
+        self.recover()
+        self.nothing_illegal_happened()
+        self.claim(self.runners.index(runner), 4)
 
     @rule()
     def come_due(self):
