@@ -89,13 +89,16 @@ class TemporaryServer:
         self.server = Server(
             self.folder / "pg", self.bin, options=FAST | (options or {}), trust=True
         )
-        self._reaper = subprocess.Popen(
+        self._reaper = self._start_reaper()
+        self.server.start()
+
+    def _start_reaper(self):
+        return subprocess.Popen(
             [sys.executable, "-c", _REAPER, str(self.folder), str(self.bin)],
             stdin=subprocess.PIPE,
             start_new_session=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
-        self.server.start()
 
     @property
     def host(self) -> str:
