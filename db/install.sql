@@ -83,6 +83,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_lock_job.sql
 \ir functions/internal/_lock_keys.sql
 \ir functions/internal/_may.sql
+\ir functions/internal/_moved_by_hand.sql
 \ir functions/internal/_orphan.sql
 \ir functions/internal/_pick_jobs.sql
 \ir functions/internal/_raise.sql

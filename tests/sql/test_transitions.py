@@ -8,12 +8,12 @@ import pytest
 from sqltest import FINISHED, refused
 
 STATUSES = ("blocked", "pending", "running", "held", *FINISHED)
-# What an owner may do by hand. To running only a claim leads, out of it only the end of an
-# execution, and back from failed and cancelled only retry_job.
+# What an owner may do by hand: all that is legal, but what a living runner would contradict (a job
+# that it runs back to pending), and back from failed and cancelled, which only retry_job does.
 BY_HAND = {
     "blocked": {"pending", "failed", "cancelled"},
-    "pending": {"held", "cancelled"},
-    "running": set(),
+    "pending": {"running", "held", "cancelled"},
+    "running": {"held", *FINISHED},
     "held": {"pending", "cancelled"},
     "completed": set(),
     "failed": set(),
@@ -127,7 +127,7 @@ def test_the_lease_number_cannot_be_taken_back_by_hand(queue, runner):
     assert queue.beat(runner, run) == ["keep"]
 
 
-def test_a_running_job_cannot_be_moved_by_hand_even_with_its_lease(queue, runner):
+def test_a_job_that_a_runner_holds_cannot_go_back_to_pending_by_hand(queue, runner):
     run = queue.start(runner)
 
     with refused("PJ423", "cannot become pending") as told:
@@ -135,6 +135,35 @@ def test_a_running_job_cannot_be_moved_by_hand_even_with_its_lease(queue, runner
 
     assert "cancel_job" in told.hint
     assert queue.report(runner, run)["status"] == "ok"
+
+
+def test_a_job_started_by_hand_is_nobodys_and_is_recovered(queue, runner):
+    job = queue.create(lock_key="k")
+    by_hand(queue, job, "running")
+    started = queue.job(job)
+    assert started["lease"] > job["lease"]
+    assert queue.claim(runner) == []
+
+    queue.run("update persona.job_leases set expires_at = now() - interval '1 s'")
+    queue.call("recover_hung_jobs")
+
+    assert queue.status(job) == "pending"
+    [run] = queue.claim(runner)
+    assert (run["id"], run["attempt"]) == (job["id"], 1)
+
+
+@pytest.mark.parametrize("status", ["held", *FINISHED])
+def test_a_running_job_ended_by_hand_is_lost_to_its_runner(queue, runner, status):
+    run = queue.start(runner, lock_key="k")
+    waiting = queue.create(lock_key="k")
+    assert queue.claim(runner) == []
+
+    by_hand(queue, run, status)
+
+    assert queue.beat(runner, run) == ["lost"]
+    [free] = queue.claim(runner)
+    assert free["id"] == waiting["id"]
+    assert queue.inconsistencies() == []
 
 
 def test_an_unknown_status_is_refused(queue):

@@ -1,6 +1,6 @@
 -- The state machine, for every writer. The trigger's WHEN lets legal changes pass without a call of this function.
--- Only a claim starts a job, and it grows the lease; only a recorded end (ended_lease) lets it leave running: so an
--- owner's plain UPDATE cannot make a job that runs without a lease, or a lease without a running job.
+-- A claim grows the lease and a recorded end names it (ended_lease); where a plain UPDATE of the owner does neither,
+-- _moved_by_hand keeps leases and history in step, so that no job runs without a lease and no lease without a job.
 create or replace function persona._jobs_guard() returns trigger
 language plpgsql
 set search_path = pg_catalog, persona, pg_temp as $$
@@ -17,9 +17,8 @@ begin
   elsif new.status <> old.status and not (
     case old.status
       when 'blocked' then new.status in ('pending', 'failed', 'cancelled')
-      when 'pending' then new.status in ('held', 'cancelled') or (new.status = 'running' and new.lease > old.lease)
+      when 'pending' then new.status in ('running', 'held', 'cancelled')
       when 'running' then new.status in ('pending', 'held', 'completed', 'failed', 'cancelled')
-        and new.ended_lease = old.lease
       when 'held' then new.status in ('pending', 'cancelled')
       when 'completed' then false
       else new.status = 'pending' and new.retried_at is not distinct from now()
@@ -29,14 +28,15 @@ begin
     perform persona._raise('PJ423',
       format('job %s is %s and cannot become %s', old.short_id, old.status, new.status),
       jsonb_build_object('id', old.id, 'from', old.status, 'to', new.status),
-      case
-        when old.status in ('failed', 'cancelled') then 'Only retry_job starts it again.'
-        when new.status = 'running' then 'Only claim_jobs starts a job.'
-        when old.status = 'running' then 'cancel_job or hold_job stops it.'
-      end);
+      case when old.status in ('failed', 'cancelled') then 'Only retry_job starts it again.' end);
   elsif new.lease < old.lease then
     perform persona._raise('PJ423', format('the lease number of job %s only grows', old.short_id),
       jsonb_build_object('id', old.id, 'from', old.status, 'to', new.status), null);
+  end if;
+  if (old.status = 'pending' and new.status = 'running' and new.lease = old.lease)
+     or (old.status = 'running' and new.status <> 'running' and new.ended_lease <> old.lease)
+  then
+    new := persona._moved_by_hand(old, new);
   end if;
   new.dedupe_live := case when new.status in ('blocked', 'pending', 'running', 'held') then new.dedupe_key end;
   new.attention := case when new.status in ('blocked', 'held', 'failed', 'cancelled') then new.status end;
