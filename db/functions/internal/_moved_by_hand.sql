@@ -6,7 +6,7 @@ create or replace function persona._moved_by_hand(p_old persona.jobs, p_new pers
 language plpgsql volatile
 set search_path = pg_catalog, persona, pg_temp as $$
 declare
-  v_nobody constant uuid := '00000000-0000-0000-0000-000000000000';
+  v_nobody constant uuid := uuid '00000000-0000-0000-0000-000000000000';
   v_lease persona.job_leases;
 begin
   if p_new.status = 'running' then
