@@ -58,21 +58,21 @@ class Jobs:
     def row(self, job):
         return self._rows.execute("select * from persona.jobs where id = %s", (job,)).fetchone()
 
-    def until(self, job, *statuses, timeout=30.0):
+    def until(self, job, *statuses, timeout=60.0):
         """Wait until the job has one of these statuses; returns its row."""
-        found = []
+        deadline = time.monotonic() + timeout
+        while (row := self.row(job)).status not in statuses:
+            if time.monotonic() > deadline:
+                lines = [self.lines(job, stream)[-3:] for stream in ("stdout", "stderr", "system")]
+                runners = self._rows.execute("select * from persona.runners").fetchall()
+                raise AssertionError(f"not {statuses} in {timeout} s: {row}\n{lines}\n{runners}")
+            time.sleep(0.02)
+        return row
 
-        def check():
-            found[:] = [self.row(job)]
-            return found[0].status in statuses
-
-        pgtest.eventually(check, timeout, what=f"{job} is {' or '.join(statuses)}")
-        return found[0]
-
-    def end(self, job, timeout=30.0):
+    def end(self, job, timeout=60.0):
         return self.until(job, *ENDED, timeout=timeout)
 
-    def running(self, job, timeout=30.0):
+    def running(self, job, timeout=60.0):
         return self.until(job, "running", timeout=timeout)
 
     def lines(self, job, stream="stdout"):
@@ -269,7 +269,7 @@ def runner_pid():
 def ready():
     """Wait until a worker serves."""
 
-    def wait(worker, timeout=30.0):
+    def wait(worker, timeout=60.0):
         pgtest.eventually(lambda: " is ready: " in worker.output(), timeout, what=worker.output)
         return worker
 
