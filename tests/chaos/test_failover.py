@@ -32,8 +32,20 @@ class Standby(pgtest.TemporaryServer):
         base = self.folder / "pg"
         base.mkdir(mode=0o700)
         subprocess.run(
-            [self.bin / "pg_basebackup", "-h", primary.host, "-U", "postgres", "-R", "-c", "fast"]
-            + ["-X", "stream", "-D", base / "data"],
+            [
+                self.bin / "pg_basebackup",
+                "-h",
+                primary.host,
+                "-U",
+                "postgres",
+                "-R",
+                "-c",
+                "fast",
+                "-X",
+                "stream",
+                "-D",
+                base / "data",
+            ],
             check=True,
             capture_output=True,
         )

@@ -110,9 +110,7 @@ def test_run_two_agents_simultaneously(world, runner):
     for name in ("first", "second"):
         world.queue.register_agent(name, agent.argv, max_concurrent=1)
     jobs = {
-        name: str(
-            world.queue.create_job("chaos", {"args": ["plain", "1.5", "20"]}, agent=name).id
-        )
+        name: str(world.queue.create_job("chaos", {"args": ["plain", "1.5", "20"]}, agent=name).id)
         for name in ("first", "second")
     }
     job_ids = list(jobs.values())
@@ -142,9 +140,7 @@ def test_disconnect_network_during_job_update(world, what):
         # Whether it took place is unknown to the caller, who is told so: a version that was named
         # is never tried again behind its back.
         try:
-            queue.update_job(
-                job_id, {"priority": 7}, expected_updated_at=before.updated_at
-            )
+            queue.update_job(job_id, {"priority": 7}, expected_updated_at=before.updated_at)
             told = "done"
         except (DatabaseUnreachable, UpdateConflictError) as exc:
             told = type(exc).__name__

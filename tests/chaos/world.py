@@ -356,6 +356,34 @@ class Episode:
         return self
 
 
+def evidence(episode):
+    """Tell what is known of the jobs of which something was found broken."""
+    world = episode.world
+    named = {job_id for job_id in episode.job_ids for words in episode.broken if job_id in words}
+    lines = []
+    for job_id in named:
+        lines.append(f"job {job_id}")
+        lines += [f"  {e}" for e in world.history.events() if e.job_id == job_id]
+        for query in (
+            (
+                "select n, was, status, lease, at::time::text from chaos.changes"
+                " where job_id = %s order by n"
+            ),
+            (
+                "select lease, outcome, runner_name, started_at::time::text, ended_at::time::text,"
+                " error, pid, stale_result from persona.job_attempts where job_id = %s order by lease"
+            ),
+            (
+                "select lease, seq, at::time::text, stream, message from persona.job_logs"
+                " where job_id = %s order by lease, seq"
+            ),
+        ):
+            lines += [f"  {row}" for row in world.rows(query, job_id)]
+    for runner in world.runners.values():
+        lines += [f"runner {runner.name}", *runner.output().splitlines()[-40:]]
+    return "\n".join(lines)
+
+
 @contextlib.contextmanager
 def new_world(server=None):
     """A world in a folder of its own."""
