@@ -104,9 +104,10 @@ def idle_state(runner_id: str) -> Step:
     return Step(b"select row_to_json(s) from persona.idle_state($1) as s", (runner_id,))
 
 
-def tick() -> Step:
+def tick(log_retention_days: int | None) -> Step:
     """Tick: what was done."""
-    return Step(b"select persona.tick()")
+    days = None if log_retention_days is None else str(log_retention_days)
+    return Step(b"select persona.tick($1::integer)", (days,))
 
 
 def deregister(runner_id: str) -> Step:

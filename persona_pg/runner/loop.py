@@ -333,7 +333,10 @@ class Runner:
         free = self._free_slots() if now >= self._rest_until else 0
         if now >= self._tick_at or (free > 0 and self._cycle.is_something_due(now)):
             self._tick_at = now + _TICK_SECONDS * random.uniform(0.9, 1.1)  # noqa: S311 - as above
-            upkeep = [calls.directive(self._runner_id), calls.tick()]
+            # The queue's own setting holds, unless this runner was told otherwise.
+            is_told = "JOB_LOG_RETENTION_DAYS" in self._settings.sources
+            days = self._settings.log_retention_days if is_told else None
+            upkeep = [calls.directive(self._runner_id), calls.tick(days)]
             due.append((upkeep, self._ticked))
         if claim := self._cycle.steps(free, now):
             due.append((claim, lambda a: self._claimed(a, sent_at)))

@@ -1,6 +1,6 @@
 -- Partitions of job_logs: makes those of the coming days, drops those past their retention. Dynamic SQL, because a
 -- partition's name and bounds cannot be parameters.
-create or replace function persona._upkeep_logs() returns jsonb
+create or replace function persona._upkeep_logs(p_retention_days integer) returns jsonb
 language plpgsql volatile
 set search_path = pg_catalog, persona, pg_temp
 set lock_timeout = '100ms' as $$
@@ -35,7 +35,7 @@ begin
     select c.relname from pg_inherits as i
     join pg_class as c on c.oid = i.inhrelid
     where i.inhparent = 'persona.job_logs'::regclass and c.relname ~ '^job_logs_\d{8}$'
-      and to_date(right(c.relname, 8), 'YYYYMMDD') < v_today - persona._setting('log_retention_days')::integer
+      and to_date(right(c.relname, 8), 'YYYYMMDD') < v_today - coalesce(p_retention_days, persona._setting('log_retention_days')::integer)
     order by c.relname
   loop
     begin
@@ -48,4 +48,4 @@ begin
   end loop;
   return jsonb_build_object('made', v_made, 'dropped', v_dropped);
 end $$;
-comment on function persona._upkeep_logs() is 'Internal. Makes and drops partitions of job_logs.';
+comment on function persona._upkeep_logs(integer) is 'Internal. Makes and drops partitions of job_logs.';

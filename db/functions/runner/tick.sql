@@ -1,7 +1,7 @@
 -- Upkeep, called by every runner now and then; an advisory lock lets one through, the others return at once.
 -- Each part stands alone: DDL on job_logs gives up after 100 ms and comes again next time, because a lock on the
 -- log table that waits behind one long reader would make every append wait behind it.
-create or replace function persona.tick() returns jsonb
+create or replace function persona.tick(log_retention_days integer default null) returns jsonb
 language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 declare
@@ -34,7 +34,7 @@ begin
     where o.created_at < now() - make_interval(days => persona._setting('event_retention_days')::integer)));
 
   return jsonb_build_object(
-    'recovered', v_recovered, 'runners_lost', v_lost, 'log_partitions', persona._upkeep_logs());
+    'recovered', v_recovered, 'runners_lost', v_lost, 'log_partitions', persona._upkeep_logs(tick.log_retention_days));
 end $$;
-comment on function persona.tick() is
-  'Runner API. Upkeep: hung jobs, lost runners, log partitions. Returns what was done, or {"skipped": true} while another session does it.';
+comment on function persona.tick(integer) is
+  'Runner API. Upkeep: hung jobs, lost runners, log partitions (kept for so many days; null: the setting log_retention_days). Returns what was done, or {"skipped": true} while another session does it.';
