@@ -110,6 +110,10 @@ def _database(options: Options) -> str | int:
             from persona_pg.runner import service
 
             code = service.prepare(options, write)
+        except BaseException:  # noqa: BLE001 - nobody else would tell
+            import traceback
+
+            traceback.print_exc()
         finally:
             sys.stdout.flush()
             sys.stderr.flush()
@@ -118,7 +122,7 @@ def _database(options: Options) -> str | int:
     with os.fdopen(read, "rb") as pipe:
         dsn = pipe.read().decode()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    return dsn if code == 0 else abs(code)
+    return dsn if code == 0 else code if code > 0 else 128 - code
 
 
 if __name__ == "__main__":

@@ -106,6 +106,8 @@ def _said(work: Callable[[], int]) -> int:
 
 def _name(options: Options) -> str:
     name = options.name or socket.gethostname()
-    if "/" in name or not name.strip() or len(name) > 200:
-        raise ConfigurationError(f"--name {name!r}: 1 to 200 characters without '/' are needed")
+    if "/" in name or not name.strip() or len(name) > 200 or not name.isprintable():
+        raise ConfigurationError(
+            f"--name {name[:200]!r}: 1 to 200 printable characters without '/' are needed"
+        )
     return name

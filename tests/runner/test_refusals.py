@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from psycopg.conninfo import make_conninfo
 
@@ -56,9 +58,11 @@ def test_a_lease_too_short_for_its_heartbeats_is_refused(refused):
     assert "JOB_HUNG_TIMEOUT: the value '60s' is not allowed; it must be at least" in line
 
 
-def test_a_name_with_a_slash_is_refused(refused):
-    code, line = refused("--name", "a/b")
-    assert (code, "--name 'a/b'" in line) == (78, True)
+@pytest.mark.parametrize("name", ["a/b", " ", "a\nb", "x" * 201, b"\xff"])
+def test_a_name_that_cannot_be_one_is_refused(refused, name):
+    name = name if isinstance(name, str) else os.fsdecode(name)
+    code, line = refused("--name", name)
+    assert (code, line.startswith("persona-worker: --name ")) == (78, True)
 
 
 def test_supabase_without_an_address_is_refused_with_the_way_out(refused):
