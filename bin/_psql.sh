@@ -154,18 +154,27 @@ hide_password() {
     *password=*)
       before=${PERSONA_DATABASE_URL%%password=*}
       rest=${PERSONA_DATABASE_URL#*password=}
-      case $before$rest in
-        *[\'\\]*) return ;;
-        *) ;;
-      esac
       case $before in
-        '' | *[[:space:]])
-          PGPASSWORD=${rest%%[[:space:]]*}
-          PERSONA_DATABASE_URL=$before${rest#"$PGPASSWORD"}
-          export PGPASSWORD
-          ;;
+        '' | *[[:space:]]) ;;
+        *) return ;; # sslpassword= and the like
+      esac
+      case $before$rest in
+        *\\*) return ;; # a backslash may quote a quote: the string stays as it is
         *) ;;
       esac
+      case $rest in
+        \'*)
+          rest=${rest#\'}
+          PGPASSWORD=${rest%%\'*}
+          rest=${rest#*\'}
+          ;;
+        *)
+          PGPASSWORD=${rest%%[[:space:]]*}
+          rest=${rest#"$PGPASSWORD"}
+          ;;
+      esac
+      PERSONA_DATABASE_URL=$before$rest
+      export PGPASSWORD
       ;;
     *) ;;
   esac
@@ -327,8 +336,8 @@ start_embedded() {
 
 # -- the question ----------------------------------------------------------------------------------
 
-# ask SQL-FUNCTION: the function prints one select, whose one column is the exit code, a blank, a
-# message, a newline and the document.
+# ask SQL-FUNCTION: the function prints one select, whose one column is $marker, the exit code, a
+# blank, a message, a newline and the document.
 ask() {
   find_psql
   if [ -n "$is_embedded" ] && ! find_embedded; then
@@ -350,25 +359,35 @@ ask() {
   [ "$status" = 0 ] && [ -n "$document" ]
 }
 
+# What psql says on stderr comes before the marker, which the answer brings along, and its exit code
+# comes last. One capture, cut near its ends only: an answer may have megabytes.
 ask_once() {
-  both=$( {
-    text=$( {
+  text=$(
+    {
       # One round trip; and nothing of ours waits for a lock longer than that.
       printf "set local statement_timeout = '8s' \\\\; "
       "$1"
     } | limited "$patience" "$psql" -X -q -A -t -w -v ON_ERROR_STOP=1 -v VERBOSITY=verbose \
-      -v SHOW_CONTEXT=never ${PERSONA_DATABASE_URL:+-d "$PERSONA_DATABASE_URL"} 2>&3)
-    printf '%s' "$marker$?$nl$text"
-  } 3>&1)
-  talk=${both%%"$marker"*}
-  text=${both#*"$marker"}
-  both=''
-  status=${text%%"$nl"*}
-  text=${text#*"$nl"}
-  # shellcheck disable=SC2034 # for who sources this
-  head=${text%%"$nl"*}
-  document=${text#*"$nl"}
-  [ "$document" != "$text" ] || document=''
+      -v SHOW_CONTEXT=never ${PERSONA_DATABASE_URL:+-d "$PERSONA_DATABASE_URL"} 2>&1
+    printf '%s' "$nl$?"
+  )
+  document=''
+  case $text in
+    *"$marker"*"${nl}0")
+      status=0
+      text=${text#*"$marker"}
+      # shellcheck disable=SC2034 # for who sources this
+      head=${text%%"$nl"*}
+      text=${text#*"$nl"}
+      document=${text%"$nl"*}
+      ;;
+    *)
+      status=${text##*"$nl"}
+      talk=${text%"$nl"*}
+      # Ended while it was printing: nothing of that is an answer.
+      talk=${talk%%"$marker"*}
+      ;;
+  esac
   text=''
 }
 

@@ -1,7 +1,7 @@
 -- An argument that is JSON. Halves of surrogate pairs and escaped NULs, which a program's output may hold and which
 -- no text in the database can, become the replacement character.
 create or replace function persona._bridge_json(p_name text, p_text text) returns jsonb
-language plpgsql immutable
+language plpgsql volatile
 set search_path = pg_catalog, persona, pg_temp as $$
 declare
   v_text text := p_text;

@@ -1,6 +1,6 @@
 create or replace function persona._bridge_number(p_name text, p_text text, p_default integer, p_most integer)
 returns integer
-language plpgsql immutable
+language plpgsql volatile
 set search_path = pg_catalog, persona, pg_temp as $$
 begin
   if p_text is null then

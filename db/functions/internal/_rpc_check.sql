@@ -15,13 +15,16 @@ begin
   end if;
   select k.key into v_key from jsonb_object_keys(p_body) as k (key) where not k.key = any(p_known) limit 1;
   if found then
-    perform persona._invalid('body', v_key, case when cardinality(p_known) = 0
+    -- As the caller writes them: the names of create_job are the camel case of these, but for the type.
+    perform persona._invalid('body', persona._camel(v_key), case when cardinality(p_known) = 0
       then format('%s takes no arguments', p_command)
-      else format('the arguments of %s are %s', p_command, array_to_string(p_known, ', ')) end);
+      else format('the arguments of %s are %s', p_command, (
+        select string_agg(case n.key when 'job_type' then 'type' else persona._camel(n.key) end, ', ' order by n.i)
+        from unnest(p_known) with ordinality as n (key, i))) end);
   end if;
   select n.key into v_key from unnest(p_needed) as n (key) where coalesce(p_body ->> n.key, '') = '' limit 1;
   if found then
-    perform persona._invalid(v_key, null, format('%s needs it', p_command));
+    perform persona._invalid(case v_key when 'job_type' then 'type' else v_key end, null, format('%s needs it', p_command));
   end if;
 end $$;
 comment on function persona._rpc_check(text, text, jsonb, text[], text[]) is
