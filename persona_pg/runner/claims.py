@@ -26,7 +26,7 @@ _PATIENCE = 1.0
 # What is overdue and not ours to claim is looked at again after so long at most.
 _LONGEST_OVERDUE = 4.0
 # The net's interval doubles up to this while it catches nothing.
-_NET_LONGEST = 30.0
+_NET_LONGEST = 60.0
 
 
 class Phase(enum.Enum):

@@ -85,6 +85,8 @@ class Runner:
             application_name=f"persona-worker {name}"[:63],
             on_notify=self._on_notify,
             on_lost=self._on_lost,
+            # Several tries must fit into a lease.
+            deadline=min(20.0, max(5.0, loaded.hung_timeout.total_seconds() / 3)),
         )
         self._processes = Processes(instance=link.instance)
         self._executions: dict[tuple[str, int], Execution] = {}

@@ -31,7 +31,7 @@ CHANNELS = ("persona_wake", "persona_cancel", "persona_control")
 # A statement that waits for somebody's lock is given up by the server before we give up on the
 # connection: what we no longer wait for must not take place later. For the same reason the server
 # looks now and then whether we are still there.
-_STATEMENT_TIMEOUT = b"set statement_timeout = '15s'"
+_STATEMENT_SHARE = 0.75
 _CHECK_CLIENT = b"set client_connection_check_interval = '5s'"
 
 # What was sent is at fault: data exceptions, constraints, limits, and errors that are raised by
@@ -122,7 +122,7 @@ class Session:
         application_name: str,
         on_notify: Callable[[str, str], None],
         on_lost: Callable[[], None],
-        deadline: float = 20.0,
+        deadline: float,
     ) -> None:
         self._dsn = dsn
         self._application_name = application_name
@@ -149,9 +149,10 @@ class Session:
         conn.pgconn.nonblocking = 1
         conn.pgconn.enter_pipeline_mode()
         asyncio.get_running_loop().add_reader(self._fd, self._on_readable)
+        timeout = f"set statement_timeout = {round(self._deadline * _STATEMENT_SHARE * 1000)}"
         listens = [Step(f"listen {c}".encode()) for c in CHANNELS]
         # The last one may be refused: not every platform of a server can do it.
-        *answers, _ = await self.exchange([Step(_STATEMENT_TIMEOUT), *listens, Step(_CHECK_CLIENT)])
+        *answers, _ = await self.exchange([Step(timeout.encode()), *listens, Step(_CHECK_CLIENT)])
         for answer in answers:
             if isinstance(answer, StepError):
                 self.close()

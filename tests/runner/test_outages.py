@@ -261,17 +261,17 @@ def test_a_result_that_comes_after_the_lease_went_to_another_is_put_aside(
 def test_a_log_table_that_is_locked_for_longer_than_the_lease_kills_nothing(
     worker, jobs, connect, ready
 ):
-    settings = {"JOB_HUNG_TIMEOUT": "24s", "JOB_HEARTBEAT_INTERVAL": "1s", "JOB_KILL_GRACE": "1s"}
+    settings = {"JOB_HUNG_TIMEOUT": "15s", "JOB_HEARTBEAT_INTERVAL": "1s", "JOB_KILL_GRACE": "1s"}
     one = ready(worker(env=settings))
-    job = jobs.sh("for i in $(seq 1 70); do echo $i; sleep 0.5; done", max_attempts=1)
+    job = jobs.sh("for i in $(seq 1 40); do echo $i; sleep 0.5; done", max_attempts=1)
     jobs.first_line(job)
     locker = connect("locker", autocommit=False)
     locker.execute("lock table persona.job_logs in access exclusive mode")
-    time.sleep(32)
+    time.sleep(17)
     locker.rollback()
     row = jobs.end(job, timeout=60)
     assert (row.status, row.interruptions) == ("completed", 0), one.output()
-    assert jobs.lines(job) == [str(n) for n in range(1, 71)]
+    assert jobs.lines(job) == [str(n) for n in range(1, 41)]
 
 
 def test_a_database_that_refuses_to_write_for_a_while_loses_nothing(
