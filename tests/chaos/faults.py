@@ -96,8 +96,8 @@ def run(world, name, seed, *, patience=1.0):
         episode.late.append(f"recovered only after {took:.2f} s, allowed are {limit:g} s")
     if not chosen.interrupts:
         runs = world.history.executions(episode.job_ids)
-        twice = sum(len(runs[hit.start.job_id]) > 1 for hit in episode.affected)
-        episode.demand(not twice, f"{twice} job(s) were interrupted without need")
+        twice = [hit.start.job_id for hit in episode.affected if len(runs[hit.start.job_id]) > 1]
+        episode.demand(not twice, f"interrupted without need: {', '.join(twice)}")
     return episode
 
 
