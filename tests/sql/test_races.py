@@ -366,19 +366,22 @@ def at_once(gate, keys, wait_until_blocked, **calls):
         return [future.result(timeout=10) for future in running]
 
 
-def test_a_completion_and_the_cancel_of_the_first_parked_job_do_not_deadlock(
-    queue, runner, first, second, another, wait_until_blocked
+@pytest.mark.parametrize(
+    ("function", "status"), [("cancel_job", "cancelled"), ("hold_job", "held")]
+)
+def test_a_completion_and_the_stop_of_the_first_parked_job_do_not_deadlock(
+    queue, runner, first, second, another, wait_until_blocked, function, status
 ):
     run = queue.start(runner, lock_key="k")
     head, next_one = queue.create(lock_key="k"), queue.create(lock_key="k")
     assert queue.claim(runner, 5) == []
 
-    ended, cancelled = at_once(
+    ended, stopped = at_once(
         another("gate"), ["k"], wait_until_blocked,
-        first=partial(first.report, runner, run), second=partial(second.act, "cancel_job", head),
+        first=partial(first.report, runner, run), second=partial(second.act, function, head),
     )  # fmt: skip
 
-    assert (ended["status"], cancelled["status"]) == ("ok", "cancelled")
+    assert (ended["status"], stopped["status"]) == ("ok", status)
     assert [r["id"] for r in queue.claim(runner, 5)] == [next_one["id"]]
 
 
@@ -389,8 +392,10 @@ def test_many_keys_are_locked_in_one_order(
     low, high = (r["k"] for r in queue.rows(
         "select k from unnest(array['x', 'y']) as k order by hashtext(k)"))  # fmt: skip
     runs = [queue.start(runner, lock_key=key) for key in (low, high)]
-    top = queue.create(lock_key=high)
-    queue.create(lock_key=low, parent_job_id=top["id"])
+    # Both would reach the higher one first: a tree is cancelled from below.
+    keys = (low, high) if function == "cancel_job" else (high, low)
+    top = queue.create(lock_key=keys[0])
+    queue.create(lock_key=keys[1], parent_job_id=top["id"])
     if function == "cancel_job":
         cancel = partial(second.act, function, top)
     else:
