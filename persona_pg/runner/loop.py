@@ -29,7 +29,7 @@ from persona_pg.runner.session import ConnectionLost, Session, StepError
 from persona_pg.runner.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from persona_pg.runner.guardian_link import GuardianLink
     from persona_pg.runner.main import Options
@@ -104,7 +104,7 @@ class Runner:
         self._runner_id = ""
         self._cycle: ClaimCycle | None = None
         self._lease_seconds = loaded.hung_timeout.total_seconds()
-        self._delays = connections.backoff_delays()
+        self._delays = self._new_delays()
         self._connect_at = 0.0
         self._connected_at = 0.0
         self._give_up_at: float | None = self._loop.time() + _FIRST_CONTACT_SECONDS
@@ -480,10 +480,14 @@ class Runner:
                 self._begin_drain()
             self._kick.set()
 
+    def _new_delays(self) -> Iterator[float]:
+        # A pause between two tries must not eat up a short lease.
+        return connections.backoff_delays(cap=min(5.0, self._lease_seconds / 10))
+
     def _on_lost(self) -> None:
         now = self._loop.time()
         if now - self._connected_at > _SHORT_CONNECTION_SECONDS:
-            self._delays = connections.backoff_delays()
+            self._delays = self._new_delays()
             self._connect_at = now
         else:
             self._connect_at = now + next(self._delays)
