@@ -267,11 +267,16 @@ class Histories(RuleBasedStateMachine):
     def lose_and_claim_again(self, pick):
         """The same runner may get it again: then only the lease number tells the two apart."""
         job_id = sorted(self.live)[pick % len(self.live)]
-        runner, _ = self.live[job_id]
+        runner, lease = self.live[job_id]
         self.queue.expire({"id": job_id})
         self.recover()
         self.nothing_illegal_happened()
         self.take(self.runners.index(runner), 4)
+        queue, stale = self.queue, {"id": job_id, "lease": lease}
+        before = queue.job(stale)
+        assert queue.report(runner, stale)["status"] == "lost"
+        assert queue.beat(runner, stale) == ["lost"]
+        assert queue.job(stale) == before
 
     @rule()
     def come_due(self):
