@@ -128,6 +128,10 @@ def test_promotion_of_a_standby_while_the_old_primary_is_cut_off(pair):
         second.close()
         time.sleep(0.1)
         world.server = old
+        # Nobody confirms its commits any more, and its database is to be dropped.
+        with world.superuser("postgres") as admin:
+            admin.execute("alter system set synchronous_standby_names = ''")
+            admin.execute("select pg_reload_conf()")
 
     assert episode.broken == []
     runs = world.history.executions(episode.job_ids)
