@@ -134,10 +134,17 @@ class ClaimCycle:
                 self._wait = min(self._wait * 2, _LONGEST_WAIT)
         return jobs
 
-    def failed(self, now: float) -> None:
-        """Ask again a little later, from the start: a step was refused."""
+    def failed(self, answers: Sequence[Any], now: float) -> list[dict[str, Any]]:
+        """Ask again a little later, from the start: one of the steps was refused.
+
+        Each step is a transaction of its own, so the claim may have succeeded beside it: its jobs
+        are ours and are returned.
+        """
+        claim = {Phase.CLAIM: 0, Phase.SETTLING: 1}.get(self._sent)
         self.phase = Phase.CLAIM
         self._next_at = now + _LONGEST_WAIT
+        jobs = None if claim is None else answers[claim]
+        return jobs if isinstance(jobs, list) else []
 
     def _sleep(self, due_in: float | None, now: float) -> None:
         self.phase = Phase.ASLEEP

@@ -386,12 +386,11 @@ class Runner:
     def _claimed(self, answers: list[Answer], sent_at: float) -> None:
         assert self._cycle is not None
         now = self._loop.time()
-        for answer in answers:
-            if isinstance(answer, StepError):
-                self._claim_refused(answer)
-                self._cycle.failed(now)
-                return
-        for job in self._cycle.take(answers, now):
+        errors = [answer for answer in answers if isinstance(answer, StepError)]
+        for error in errors:
+            self._claim_refused(error)
+        cycle = self._cycle
+        for job in cycle.failed(answers, now) if errors else cycle.take(answers, now):
             if self._claims_left is not None:
                 self._claims_left -= 1
             self._start(job, sent_at)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from persona_pg.runner.claims import ClaimCycle, Phase
+from persona_pg.runner.session import StepError
 
 JOB = {"id": "1"}
 HORIZON = {"horizon": "7", "holders": ["3/1"]}
@@ -165,8 +166,22 @@ def test_a_net_wider_than_the_widest_is_kept_as_it_is():
         assert cycle.next_at == now + 120.0
 
 
+REFUSED = StepError(sqlstate="57014", message="canceled", detail="", hint="")
+
+
+def test_a_refused_neighbour_does_not_lose_the_jobs_that_the_claim_gave(cycle):
+    cycle.steps(1, 0.0)
+    cycle.take([None], 0.0)
+    cycle.steps(1, 0.0)
+    cycle.take([{"horizon": "7", "holders": []}], 0.0)
+    assert len(cycle.steps(1, 1.0)) == 3
+
+    assert cycle.failed([True, [{"id": "a"}], REFUSED], 1.0) == [{"id": "a"}]
+    assert cycle.phase is Phase.CLAIM
+
+
 def test_after_a_refusal_it_starts_again_a_little_later(cycle):
     cycle.steps(1, 0.0)
-    cycle.failed(10.0)
+    assert cycle.failed([REFUSED], 10.0) == []
     assert cycle.steps(1, 10.5) == []
     assert statements(cycle.steps(1, 11.0)) == ["claim_jobs"]
