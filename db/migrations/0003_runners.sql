@@ -14,6 +14,7 @@ create table persona.runners (
   agents text[],
   lease interval not null constraint runners_lease_positive check (lease > interval '0'),
   may_take_over boolean not null default false,
+  predecessor_id uuid,
   registered_at timestamptz not null default now(),
   last_seen_at timestamptz not null default now(),
   drain_requested_at timestamptz,
@@ -37,6 +38,7 @@ comment on column persona.runners.capacity is 'Jobs it runs at once.';
 comment on column persona.runners.agents is 'Agents it serves; null: all.';
 comment on column persona.runners.lease is 'Length of its leases (JOB_HUNG_TIMEOUT).';
 comment on column persona.runners.may_take_over is 'It proved at registration that its predecessor of the same name is dead and was on this machine.';
+comment on column persona.runners.predecessor_id is 'The registration that it took over, with proof that this very runner is dead.';
 comment on column persona.runners.registered_at is 'When it registered.';
 comment on column persona.runners.last_seen_at is 'Server time of its last sign of life.';
 comment on column persona.runners.drain_requested_at is 'When it was asked to take no more jobs.';

@@ -11,6 +11,7 @@ from persona_pg.runner.session import Step
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from persona_pg.runner.lockfile import Owner
     from persona_pg.runner.procfs import Host
 
 PROTOCOL = 1
@@ -26,19 +27,22 @@ def register(
     capacity: int,
     agents: Sequence[str],
     lease_seconds: float,
-    takeover: bool,
+    predecessor: Owner | None,
 ) -> Step:
-    """register_runner: {id, lease_seconds, leftover}."""
+    """register_runner: {id, lease_seconds, leftover, may_recover}."""
     return Step(
         b"select row_to_json(r) from persona.register_runner("
         b"name => $1, hostname => $2, pid => $3::integer, boot_id => $4, machine_id => $5,"
         b" pid_namespace => $6, capacity => $7::integer, agents => $8::text[],"
         b" protocol => $9::integer, version => $10, takeover => $11::boolean, pid_started => $12,"
+        b" predecessor_pid => $14::integer, predecessor_boot_id => $15,"
         b" lease => make_interval(secs => $13::double precision)) as r",
         (
             name, hostname, str(pid), host.boot_id or None, host.machine_id or None,
             host.pid_namespace or None, str(capacity), _array(agents) if agents else None,
-            str(PROTOCOL), __version__, str(takeover).lower(), pid_started, str(lease_seconds),
+            str(PROTOCOL), __version__, str(predecessor is not None).lower(), pid_started,
+            str(lease_seconds), None if predecessor is None else str(predecessor.pid),
+            None if predecessor is None else predecessor.host.boot_id or None,
         ),
     )  # fmt: skip
 

@@ -129,6 +129,11 @@ class Lock:
             (bool(before.boot_id) and before.boot_id != host.boot_id) or self._previous_is_visible
         )
 
+    @property
+    def dead_owner(self) -> Owner | None:
+        """The predecessor that is proven to be dead; None where nothing is proven."""
+        return self.previous if self.may_take_over else None
+
     def release(self) -> None:
         """Give it up."""
         if self.fd >= 0:

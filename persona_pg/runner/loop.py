@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from persona_pg.runner.guardian_link import GuardianLink
+    from persona_pg.runner.lockfile import Owner
     from persona_pg.runner.main import Options
     from persona_pg.runner.process import Child, Usage
     from persona_pg.runner.session import Answer, Step
@@ -69,14 +70,14 @@ class Runner:
         *,
         name: str,
         options: Options,
-        may_take_over: bool,
+        predecessor: Owner | None,
     ) -> None:
         self._link = link
         self._settings = loaded
         self._options = options
         self._name = name
         self._dsn = dsn
-        self._may_take_over = may_take_over
+        self._predecessor = predecessor
         self._environ = {**os.environ, "PERSONA_RUNNER_NAME": name}
         self._loop = asyncio.get_running_loop()
         self._kick = asyncio.Event()
@@ -109,6 +110,7 @@ class Runner:
         self._connected_at = 0.0
         self._give_up_at: float | None = self._loop.time() + _FIRST_CONTACT_SECONDS
         self._beat_at = 0.0
+        self._beaten_at = procfs.boottime()
         self._tick_at = 0.0
         self._reconcile_at: float | None = None
         self._rest_until = 0.0
@@ -239,10 +241,10 @@ class Runner:
                 capacity=self._concurrency,
                 agents=self._options.agents,
                 lease_seconds=self._settings.hung_timeout.total_seconds(),
-                takeover=self._may_take_over,
+                predecessor=self._predecessor,
             )
         )
-        if self._may_take_over:
+        if answer["may_recover"]:
             for job in await self._one(calls.recover_predecessor(answer["id"])) or ():
                 log.warning(
                     "job %s was left by the last runner: now %s", job["short_id"], job["status"]
@@ -362,6 +364,11 @@ class Runner:
             answer.complain("heartbeat")
             self._beat_at = min(self._beat_at, self._loop.time() + 1)
             return
+        if self._cycle is not None and sent_at - self._beaten_at > self._lease_seconds:
+            # Our idle mark did not count while nobody had heard of us for so long (stopped, or
+            # asleep with the machine): what was created meanwhile has notified nobody.
+            self._cycle.wake()
+        self._beaten_at = sent_at
         for beat in answer or ():
             execution = self._executions.get((beat["job_id"], beat["lease"]))
             if execution is None:
@@ -554,6 +561,6 @@ class Runner:
         log.error("%s; killing what it runs", message)
         self._stop_all("lost")
         self._runner_id = ""
-        self._may_take_over = False
+        self._predecessor = None
         self._session.close()
         self._on_lost()

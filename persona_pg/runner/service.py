@@ -61,7 +61,7 @@ def run(link: GuardianLink, options: Options, dsn: str) -> int:
         lock.settle()
         if killed:
             log.warning("killed %d process(es) that the last runner left behind", len(killed))
-        return _serve(link, options, dsn, loaded, name, may_take_over=lock.may_take_over)
+        return _serve(link, options, dsn, loaded, name, predecessor=lock.dead_owner)
 
     return _said(work)
 
@@ -73,12 +73,12 @@ def _serve(
     loaded: Settings,
     name: str,
     *,
-    may_take_over: bool,
+    predecessor: lockfile.Owner | None,
 ) -> int:
     from persona_pg.runner.loop import Runner
 
     async def serve() -> int:
-        runner = Runner(link, loaded, dsn, name=name, options=options, may_take_over=may_take_over)
+        runner = Runner(link, loaded, dsn, name=name, options=options, predecessor=predecessor)
         return await runner.run()
 
     try:

@@ -246,3 +246,22 @@ def test_one_tick_at_a_time(queue, another):
         tick(other)
         assert tick(queue) == {"skipped": True}
     assert "recovered" in tick(queue)
+
+
+def test_proof_about_another_process_takes_nothing_over(conn):
+    """Two homes with one host name: each has a lock file, and proof about its own runs only."""
+    register = (
+        "select id, may_recover from persona.register_runner('host', 'host', %s, boot_id => 'b',"
+        " machine_id => 'm', takeover => %s, predecessor_pid => %s, predecessor_boot_id => 'b')"
+    )
+    first, _ = conn.execute(register, (1, False, None)).fetchone()
+    conn.execute("""select persona.create_job('t', '{"argv": ["x"]}', 'command')""")
+    [held] = conn.execute("select id from persona.claim_job(%s)", (first,)).fetchall()
+
+    with refused("PJ409", "is alive"):
+        conn.execute(register, (3, True, 2))
+    successor, may_recover = conn.execute(register, (4, True, 1)).fetchone()
+
+    assert may_recover
+    recovered = conn.execute("select id from persona.recover_predecessor(%s)", (successor,))
+    assert recovered.fetchall() == [held]

@@ -2,14 +2,17 @@
 -- registration can be mistaken for it.
 -- takeover says that it has proof that its predecessor of the same name is dead and was on this machine; only then
 -- may it have the predecessor's leases back at once (recover_predecessor), else they run out by themselves.
+-- The proof is about one process, which predecessor_pid and predecessor_boot_id name: a runner of the same name that
+-- was started from elsewhere is not taken over with it.
 -- Without proof, a predecessor that gave a sign of life within half its lease is taken to be alive: PJ409. One that
 -- lives is never older than a heartbeat (a third of the lease at most) and what heartbeats leaves out (a tenth).
 create or replace function persona.register_runner(
   name text, hostname text, pid integer, boot_id text default null, capacity integer default 1,
   agents text[] default null, protocol integer default 1, machine_id text default null,
   pid_namespace text default null, version text default null, takeover boolean default false,
-  pid_started text default null, lease interval default interval '300 seconds'
-) returns table (id uuid, lease_seconds double precision, leftover jsonb)
+  pid_started text default null, lease interval default interval '300 seconds',
+  predecessor_pid integer default null, predecessor_boot_id text default null
+) returns table (id uuid, lease_seconds double precision, leftover jsonb, may_recover boolean)
 language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 #variable_conflict use_column
@@ -18,6 +21,7 @@ declare
   v_min integer := persona._setting('min_protocol')::integer;
   v_max integer := persona._setting('max_protocol')::integer;
   v_old persona.runners;
+  v_is_proven boolean := coalesce(register_runner.takeover, false);
   v_unknown text;
 begin
   if coalesce(btrim(register_runner.name), '') = '' or length(register_runner.name) > 200 then
@@ -51,7 +55,11 @@ begin
   select * into v_old from persona.runners as r
   where r.name = register_runner.name and r.ended_at is null for no key update;
   if found then
-    if not coalesce(register_runner.takeover, false) and v_old.last_seen_at > now() - v_old.lease / 2 then
+    if register_runner.predecessor_pid is not null then
+      v_is_proven := v_is_proven and v_old.pid = register_runner.predecessor_pid
+        and v_old.boot_id is not distinct from register_runner.predecessor_boot_id;
+    end if;
+    if not v_is_proven and v_old.last_seen_at > now() - v_old.lease / 2 then
       perform persona._raise('PJ409',
         format('a runner named %s is alive on %s (pid %s, seen %s s ago)', v_old.name, v_old.hostname, v_old.pid,
           round(extract(epoch from now() - v_old.last_seen_at))),
@@ -64,12 +72,12 @@ begin
 
   insert into persona.runners (
     id, name, hostname, pid, pid_started, boot_id, machine_id, pid_namespace, version, protocol, capacity, agents,
-    lease, may_take_over)
+    lease, may_take_over, predecessor_id)
   values (
     v_id, register_runner.name, register_runner.hostname, register_runner.pid, register_runner.pid_started,
     register_runner.boot_id, register_runner.machine_id, register_runner.pid_namespace, register_runner.version,
     register_runner.protocol, register_runner.capacity, register_runner.agents, register_runner.lease,
-    coalesce(register_runner.takeover, false));
+    v_is_proven, case when v_is_proven then v_old.id end);
 
   return query
     select v_id, extract(epoch from register_runner.lease)::double precision, coalesce((
@@ -79,8 +87,8 @@ begin
         'expires_in', extract(epoch from l.expires_at - now())) order by l.job_id)
       from persona.runners as r
       join persona.job_leases as l on l.runner_id = r.id
-      where r.name = register_runner.name and r.ended_at is not null), '[]');
+      where r.name = register_runner.name and r.ended_at is not null), '[]'), v_is_proven;
 end $$;
 comment on function persona.register_runner(
-  text, text, integer, text, integer, text[], integer, text, text, text, boolean, text, interval) is
-  'Runner API. Registers a runner and returns its id, the length of its leases and what a predecessor of the same name left running. PJ409 where such a predecessor is alive, PJ426 where the protocol does not fit, PJ422.';
+  text, text, integer, text, integer, text[], integer, text, text, text, boolean, text, interval, integer, text) is
+  'Runner API. Registers a runner and returns its id, the length of its leases and what a predecessor of the same name left running; may_recover says whether recover_predecessor may have it at once. PJ409 where such a predecessor is alive, PJ426 where the protocol does not fit, PJ422.';
