@@ -234,6 +234,20 @@ def proxy(dsn):
 
 
 @pytest.fixture
+def sent(proxy):
+    """When each statement of a worker was sent that reaches its database through the proxy."""
+    times = []
+
+    def count(to_server, data):
+        if to_server:
+            times.extend([time.monotonic()] * (data.count(b"persona.") + data.count(b"listen ")))
+        return True
+
+    proxy.filter = count
+    return times
+
+
+@pytest.fixture
 def short():
     """Settings with which a lease lasts 4 s."""
     return dict(SHORT)

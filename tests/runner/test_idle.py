@@ -10,16 +10,8 @@ import pytest
 
 
 @pytest.fixture
-def watched(proxy, worker, ready):
+def watched(proxy, sent, worker, ready):
     """A worker without a net, and how many statements it has sent."""
-    sent = []
-
-    def count(to_server, data):
-        if to_server:
-            sent.extend([time.monotonic()] * (data.count(b"persona.") + data.count(b"listen ")))
-        return True
-
-    proxy.filter = count
     one = ready(worker(env={"WORKER_POLL_INTERVAL": "never", "PERSONA_DATABASE_URL": proxy.dsn}))
     return one, sent
 
