@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import socket
@@ -322,20 +323,20 @@ class Proxy:
             threading.Thread(target=self.read, args=(client, upstream), daemon=True).start()
 
     def copy(self, source, sink):
-        while data := source.recv(65536):
-            sink.sendall(data)
-        sink.close()
+        # Whichever direction ends first closes both sockets under the other one.
+        with source, sink, contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
 
     def read(self, client, upstream):
         """Count the simple queries (Q) and the parses (P) among the client's messages."""
-        stream = client.makefile("rb")
-        length = stream.read(4)
-        upstream.sendall(length + stream.read(int.from_bytes(length) - 4))
-        while kind := stream.read(1):
+        with client, upstream, client.makefile("rb") as stream, contextlib.suppress(OSError):
             length = stream.read(4)
-            self.queries += kind in (b"Q", b"P")
-            upstream.sendall(kind + length + stream.read(int.from_bytes(length) - 4))
-        upstream.close()
+            upstream.sendall(length + stream.read(int.from_bytes(length) - 4))
+            while kind := stream.read(1):
+                length = stream.read(4)
+                self.queries += kind in (b"Q", b"P")
+                upstream.sendall(kind + length + stream.read(int.from_bytes(length) - 4))
 
 
 def test_fault_15_a_summary_is_one_query_and_a_heartbeat_starts_no_python(

@@ -190,8 +190,12 @@ def rebooted(e):
     e.a.process.wait(5)
     path = e.a.home / "runners" / f"{e.a.name}.lock"
     content = json.loads(path.read_bytes())
-    content["boot_id"] = "00000000-0000-4000-8000-000000000000"
+    content["boot_id"] = before = "00000000-0000-4000-8000-000000000000"
     path.write_bytes(json.dumps(content).encode().ljust(1023) + b"\n")
+    # The boot before is what the server knows of, too.
+    e.world.rows(
+        "update persona.runners set boot_id = %s where name = %s returning id", before, e.a.name
+    )
     e.over()
     e.a.start()
 
