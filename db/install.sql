@@ -160,8 +160,11 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 -- For admins.
 \ir functions/admin/cleanup_old_jobs.sql
 \ir functions/admin/drain_runner.sql
+\ir functions/admin/import_jobs.sql
+\ir functions/admin/import_logs.sql
 \ir functions/admin/rebuild_queue.sql
 \ir functions/admin/register_agent.sql
+\ir functions/admin/register_job_type.sql
 \ir functions/admin/set_agent_active.sql
 \ir functions/admin/set_setting.sql
 \ir functions/admin/update_agent.sql

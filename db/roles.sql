@@ -60,7 +60,7 @@ declare
       "create_child_job", "runner_directive", "idle_horizon", "is_settled", "idle_state", "tick"],
     "persona_admin": [
       "register_agent", "update_agent", "set_agent_active", "drain_runner", "cleanup_old_jobs", "rebuild_queue",
-      "set_setting", "recover_hung_jobs", "tick"]}';
+      "set_setting", "recover_hung_jobs", "tick", "import_jobs", "import_logs", "register_job_type"]}';
   v_role text;
   v_names jsonb;
   v_function regprocedure;

@@ -46,6 +46,12 @@ begin
       exit;
     end;
   end loop;
+  -- Days without a partition, such as those of imported messages: nothing else lets go of them.
+  delete from persona.job_logs_default as l
+  where l.ctid = any(array(
+    select o.ctid from persona.job_logs_default as o
+    where o.day < v_today - coalesce(p_retention_days, persona._setting('log_retention_days')::integer)
+    limit 10000));
   return jsonb_build_object('made', v_made, 'dropped', v_dropped);
 end $$;
 comment on function persona._upkeep_logs(integer) is 'Internal. Makes and drops partitions of job_logs.';
