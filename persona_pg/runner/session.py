@@ -212,6 +212,9 @@ class Session:
                 answer = None if value is None else json.loads(value)
             elif result.status == pq.ExecStatus.FATAL_ERROR:
                 answer = _error(result)
+        # What came behind the last answer, in the same packet, was not looked at until the answers
+        # were taken; nothing more may come for a long time.
+        self._take_notifications(pgconn)
         for done in answers:
             if isinstance(done, StepError) and done.needs_new_connection:
                 self._lose()
@@ -251,10 +254,13 @@ class Session:
         except psycopg.Error:
             self._lose()
             return
-        while (notify := pgconn.notifies()) is not None:
-            self._on_notify(notify.relname.decode(), notify.extra.decode())
+        self._take_notifications(pgconn)
         if self._readable is not None and not self._readable.done():
             self._readable.set_result(None)
+
+    def _take_notifications(self, pgconn: pq.abc.PGconn) -> None:
+        while (notify := pgconn.notifies()) is not None:
+            self._on_notify(notify.relname.decode(), notify.extra.decode())
 
     def _lose(self) -> None:
         if self._conn is not None:
