@@ -39,6 +39,7 @@ _COMMANDS = {
     "agents": ("agents", "agents_group", "List, register and change agents."),
     "runners": ("runners", "runners_group", "List runners, or ask one to finish."),
     "stats": ("status", "stats_command", "Show success rates and durations by job type."),
+    "bench": ("bench", "bench_command", "Measure the queue, each figure beside its limit here."),
     "db": ("db", "db_group", "Install and look after the schema and the embedded server."),
     "config": ("db", "config_command", "Show the configuration in use."),
 }

@@ -1,0 +1,80 @@
+"""What the measurements of the queue share: filling, claiming, completing, emptying."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from typing import TYPE_CHECKING
+
+from persona_pg.bench.lab import AGENT
+
+if TYPE_CHECKING:
+    from persona_pg.bench.lab import Lab
+    from persona_pg.database import Connection
+
+_numbers = itertools.count()
+_PAYLOAD = {"prompt": "x" * 200}
+
+
+def register(conn: Connection) -> str:
+    """Register a runner that is driven over this connection; returns its id."""
+    row = conn.execute(
+        "select id::text from persona.register_runner(name => %s, hostname => 'bench', pid => 1,"
+        " capacity => 10000)",
+        (f"bench-{next(_numbers)}",),
+    ).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+def fill(lab: Lab, jobs: int, *, batch: int = 1000) -> float:
+    """Create so many jobs, so many a call; returns jobs a second."""
+    text = json.dumps([{"job_type": "bench", "agent": AGENT, "payload": _PAYLOAD}] * batch)
+    calls = max(1, jobs // batch)
+    with lab.connect() as conn:
+        began = time.monotonic()
+        for _ in range(calls):
+            conn.execute("select count(*) from persona.create_jobs(%s::jsonb)", (text,))
+        return calls * batch / (time.monotonic() - began)
+
+
+def claim_and_complete(conn: Connection, runner: str, batch: int) -> int:
+    """Claim a batch and complete it, as a runner does; returns how many it got."""
+    row = conn.execute(
+        "select json_agg(json_build_object('job_id', c.id, 'lease', c.lease,"
+        " 'outcome', 'completed', 'exit_code', 0)) from persona.claim_jobs(%s, %s) as c",
+        (runner, batch),
+    ).fetchone()
+    if row is None or row[0] is None:
+        return 0
+    conn.execute("select count(*) from persona.complete_jobs(%s, %s)", (runner, json.dumps(row[0])))
+    return len(row[0])
+
+
+def drain(conn: Connection, runner: str, batch: int, *, at_most: int | None = None) -> float:
+    """Claim and complete until nothing is left (or so many are done); returns jobs a second."""
+    done, began = 0, time.monotonic()
+    while at_most is None or done < at_most:
+        got = claim_and_complete(conn, runner, batch)
+        if not got:
+            break
+        done += got
+    return done / (time.monotonic() - began)
+
+
+def empty(lab: Lab) -> None:
+    """Throw all jobs and runners of the scratch database away."""
+    with lab.connect() as conn:
+        conn.execute(
+            "truncate persona.jobs, persona.job_queue, persona.job_leases, persona.job_attempts,"
+            " persona.job_dependencies, persona.job_logs, persona.cost_ledger, persona.alerts,"
+            " persona.runners, persona.idle_runners cascade"
+        )
+
+
+def settle_statistics(lab: Lab) -> None:
+    """Do what autovacuum would have done by now on a server that is not just being filled."""
+    with lab.connect() as conn:
+        for table in ("jobs", "job_queue", "job_leases", "job_attempts"):
+            conn.execute(f"vacuum (analyze) persona.{table}")

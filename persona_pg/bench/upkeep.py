@@ -1,0 +1,127 @@
+"""Retention beside claims, and what a person or a plugin waits for at the command line."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from persona_pg.bench import queueing
+from persona_pg.bench.lab import AGENT, Lab, program
+from persona_pg.bench.model import Row, Series, percentile
+from persona_pg.resources import bin_directory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from persona_pg.bench.plan import Plan
+
+_BATCH = 5000
+
+
+def cleanup(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
+    """S13: cleanup_old_jobs of many finished jobs with logs, while others claim."""
+    _make_old(lab, plan.cleaned)
+    queueing.fill(lab, 20_000)
+    queueing.settle_statistics(lab)
+    stop = threading.Event()
+    waits: list[float] = []
+
+    def claim() -> None:
+        with lab.connect() as conn:
+            runner = queueing.register(conn)
+            while not stop.is_set():
+                began = time.monotonic()
+                if not queueing.claim_and_complete(conn, runner, 1):
+                    break
+                waits.append((time.monotonic() - began) * 1000)
+
+    alone = _while_claiming(claim, stop, lambda: time.sleep(2), waits)
+    stop.clear()
+    waits.clear()
+
+    def clean() -> None:
+        with lab.connect() as conn:
+            while True:
+                row = conn.execute(
+                    "select persona.cleanup_old_jobs(30, max_jobs => %s)", (_BATCH,)
+                ).fetchone()
+                if row is None or not row[0]:
+                    return
+
+    began = time.monotonic()
+    beside = _while_claiming(claim, stop, clean, waits)
+    seconds = time.monotonic() - began
+    queueing.empty(lab)
+    yield Row(
+        "S13", f"longest claim + complete while {plan.cleaned:,} jobs are cleaned up", beside, "ms",
+        bar=50, better="less",
+        note=f"longest without the cleanup {alone:.1f} ms;"
+        f" the cleanup took {seconds:.1f} s",
+    )  # fmt: skip
+
+
+def command_lines(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
+    """S14: bin/persona-rpc summary over psql alone, and persona status."""
+    psql = program("psql")
+    if psql is None:
+        raise RuntimeError("psql was not found")
+    runs: dict[str, list[float]] = {"psql": [], "rpc": [], "status": []}
+    rpc = str(bin_directory() / "persona-rpc")
+    status = [sys.executable, "-c", "from persona_pg.cli import main; main()", "status", "--json"]
+    for _ in range(plan.repeats):
+        runs["psql"].append(_timed([psql, "-XqAt", "-c", "select 1"], lab))
+        runs["rpc"].append(_timed([rpc, "summary"], lab))
+        runs["status"].append(_timed(status, lab))
+    medians = {name: percentile(times, 50) for name, times in runs.items()}
+    yield Row(
+        "S14", "bin/persona-rpc summary", medians["rpc"], "ms", medians["psql"],
+        "psql -c 'select 1'", 1.5, "less",
+    )  # fmt: skip
+    yield Row("S14", "persona status", medians["status"], "ms", bar=250, better="less")
+
+
+def _timed(command: Sequence[str], lab: Lab) -> float:
+    environment = lab.environment() | {
+        name: value for name, value in lab.libpq_environment().items() if name.startswith("PG")
+    }
+    began = time.monotonic()
+    subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
+    return (time.monotonic() - began) * 1000
+
+
+def _while_claiming(
+    claim: Callable[[], None],
+    stop: threading.Event,
+    work: Callable[[], None],
+    waits: list[float],
+) -> float:
+    thread = threading.Thread(target=claim, daemon=True)
+    thread.start()
+    work()
+    stop.set()
+    thread.join()
+    return max(waits, default=0.0)
+
+
+def _make_old(lab: Lab, count: int) -> None:
+    """Put finished jobs of two months ago there, each with its attempt and ten lines."""
+    with lab.connect() as conn:
+        conn.execute(
+            "insert into persona.jobs (id, short_id, job_type, status, agent, payload, attempt,"
+            " created_at, started_at, completed_at, exit_code, lease, ended_lease)"
+            " select i.id, right(i.id::text, 8), 'bench', 'completed', %s, '{}', 1,"
+            " now() - interval '60 days', now() - interval '60 days', now() - interval '60 days',"
+            " 0, 1, 1"
+            " from (select persona._new_id() as id from generate_series(1, %s)) as i",
+            (AGENT, count),
+        )
+        conn.execute(
+            "insert into persona.job_attempts (job_id, lease, attempt, is_counted, outcome,"
+            " started_at, ended_at)"
+            " select j.id, 1, 1, true, 'completed', j.started_at, j.completed_at"
+            " from persona.jobs as j where j.status = 'completed'"
+        )
+        conn.execute("analyze persona.jobs, persona.job_attempts")
