@@ -40,6 +40,7 @@ _COMMANDS = {
     "runners": ("runners", "runners_group", "List runners, or ask one to finish."),
     "stats": ("status", "stats_command", "Show success rates and durations by job type."),
     "bench": ("bench", "bench_command", "Measure the queue, each figure beside its limit here."),
+    "service": ("service", "service_group", "Start a runner whenever you log in."),
     "db": ("db", "db_group", "Install and look after the schema and the embedded server."),
     "config": ("db", "config_command", "Show the configuration in use."),
 }
