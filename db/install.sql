@@ -34,6 +34,8 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir _apply_migration.sql
 \set migration 0009_bridge.sql
 \ir _apply_migration.sql
+\set migration 0010_connections.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_task_preview.sql
@@ -63,6 +65,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_bridge_performance.sql
 \ir functions/internal/_bridge_text.sql
 \ir functions/internal/_camel.sql
+\ir functions/internal/_check_connection.sql
 \ir functions/internal/_check_job.sql
 \ir functions/internal/_check_parent.sql
 \ir functions/internal/_claim_external.sql
@@ -88,6 +91,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_pick_jobs.sql
 \ir functions/internal/_raise.sql
 \ir functions/internal/_refuse_late.sql
+\ir functions/internal/_resume_at.sql
 \ir functions/internal/_retry_delay.sql
 \ir functions/internal/_rpc_call.sql
 \ir functions/internal/_rpc_check.sql
@@ -150,6 +154,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/runner/idle_horizon.sql
 \ir functions/runner/idle_state.sql
 \ir functions/runner/is_settled.sql
+\ir functions/runner/open_connection.sql
 \ir functions/runner/reconcile.sql
 \ir functions/runner/recover_hung_jobs.sql
 \ir functions/runner/recover_predecessor.sql

@@ -57,7 +57,8 @@ declare
     "persona_runner": [
       "register_runner", "claim_job", "claim_jobs", "heartbeat", "heartbeats", "append_logs", "complete_job",
       "complete_jobs", "give_back_job", "reconcile", "recover_predecessor", "recover_hung_jobs", "deregister_runner",
-      "create_child_job", "runner_directive", "idle_horizon", "is_settled", "idle_state", "tick"],
+      "create_child_job", "runner_directive", "idle_horizon", "is_settled", "idle_state", "open_connection",
+      "tick"],
     "persona_admin": [
       "register_agent", "update_agent", "set_agent_active", "drain_runner", "cleanup_old_jobs", "rebuild_queue",
       "set_setting", "recover_hung_jobs", "tick", "import_jobs", "import_logs", "register_job_type"]}';

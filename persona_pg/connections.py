@@ -54,6 +54,11 @@ def connection_kwargs(
         wanted["connect_timeout"] = str(connect_timeout)
     if "PGAPPNAME" not in os.environ:
         wanted["application_name"] = application_name
+    if "," in str(given.get("host") or os.environ.get("PGHOST") or "") and (
+        "PGTARGETSESSIONATTRS" not in os.environ
+    ):
+        # Of several servers the one that takes writes: after a failover, the new primary.
+        wanted["target_session_attrs"] = "read-write"
     kwargs: dict[str, Any] = {k: v for k, v in wanted.items() if k not in given}
     # Whatever PGCLIENTENCODING says: texts and JSON are exchanged as UTF-8.
     kwargs["client_encoding"] = "UTF8"

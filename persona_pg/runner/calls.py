@@ -57,11 +57,17 @@ def directive(runner_id: str) -> Step:
     return Step(b"select to_json(persona.runner_directive($1))", (runner_id,))
 
 
-def reconcile(runner_id: str, held: Iterable[tuple[str, int]]) -> Step:
+def open_connection(runner_id: str) -> Step:
+    """open_connection: the number of this connection."""
+    return Step(b"select to_json(persona.open_connection($1))", (runner_id,))
+
+
+def reconcile(runner_id: str, connection: int, held: Iterable[tuple[str, int]]) -> Step:
     """Reconcile: what was given back, or null."""
     items = [{"job_id": job_id, "lease": lease} for job_id, lease in held]
     return Step(
-        b"select json_agg(r) from persona.reconcile($1, $2) as r", (runner_id, json.dumps(items))
+        b"select json_agg(r) from persona.reconcile($1, $2, $3::integer) as r",
+        (runner_id, json.dumps(items), str(connection)),
     )
 
 
@@ -82,12 +88,17 @@ def complete(runner_id: str, reports: str) -> Step:
     return Step(b"select json_agg(c) from persona.complete_jobs($1, $2) as c", (runner_id, reports))
 
 
-def claim(runner_id: str, count: int) -> Step:
+def claim(runner_id: str, connection: int, count: int) -> Step:
     """claim_jobs: the claimed jobs, or null."""
     return Step(
-        b"select json_agg(c) from persona.claim_jobs($1, $2::integer) as c",
-        (runner_id, str(count)),
+        b"select json_agg(c) from persona.claim_jobs($1, $2::integer, $3::integer) as c",
+        (runner_id, str(count), str(connection)),
     )
+
+
+def listening() -> Step:
+    """pg_listening_channels: the channels that this session hears."""
+    return Step(b"select to_json(array(select pg_listening_channels()))")
 
 
 def idle_horizon(runner_id: str) -> Step:

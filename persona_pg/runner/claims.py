@@ -43,6 +43,7 @@ class ClaimCycle:
 
     def __init__(self, runner_id: str, *, net_interval: float | None) -> None:
         self.runner_id = runner_id
+        self.connection = 0
         self.phase = Phase.CLAIM
         self.net_interval = net_interval
         self._net_wait = net_interval
@@ -93,7 +94,7 @@ class ClaimCycle:
         self._sent = self.phase
         if self.phase is Phase.HORIZON:
             return [calls.idle_horizon(self.runner_id)]
-        claim = calls.claim(self.runner_id, free)
+        claim = calls.claim(self.runner_id, self.connection, free)
         if self.phase is Phase.CLAIM:
             return [claim]
         is_patient = now - self._settling_since > _PATIENCE

@@ -25,7 +25,7 @@ from persona_pg.runner.delivery import Delivery
 from persona_pg.runner.execution import Execution
 from persona_pg.runner.fence import Fence
 from persona_pg.runner.process import Processes
-from persona_pg.runner.session import ConnectionLost, Session, StepError
+from persona_pg.runner.session import CHANNELS, ConnectionLost, Session, StepError
 from persona_pg.runner.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -264,6 +264,7 @@ class Runner:
         assert self._cycle is not None
         if await self._one(calls.directive(self._runner_id)) == "drain":
             self._begin_drain()
+        self._cycle.connection = await self._one(calls.open_connection(self._runner_id))
         self._reconciled(await self._one(self._reconcile()))
         self._reconcile_at = self._loop.time() + _RECONCILE_AGAIN_SECONDS
         self._cycle.wake()
@@ -271,7 +272,9 @@ class Runner:
         log.info("connected to the database again")
 
     def _reconcile(self) -> Step:
-        return calls.reconcile(self._runner_id, [*self._executions, *self._outbox.unreported])
+        assert self._cycle is not None
+        held = [*self._executions, *self._outbox.unreported]
+        return calls.reconcile(self._runner_id, self._cycle.connection, held)
 
     def _reconciled(self, answer: Answer) -> None:
         if isinstance(answer, StepError):
@@ -340,7 +343,7 @@ class Runner:
             # The queue's own setting holds, unless this runner was told otherwise.
             is_told = "JOB_LOG_RETENTION_DAYS" in self._settings.sources
             days = self._settings.log_retention_days if is_told else None
-            upkeep = [calls.directive(self._runner_id), calls.tick(days)]
+            upkeep = [calls.directive(self._runner_id), calls.tick(days), calls.listening()]
             due.append((upkeep, self._ticked))
         if claim := self._cycle.steps(free, now):
             due.append((claim, lambda a: self._claimed(a, sent_at)))
@@ -382,13 +385,18 @@ class Runner:
                 execution.stop("cancel", force=bool(beat["force"]), detail=beat["reason"])
 
     def _ticked(self, answers: list[Answer]) -> None:
-        directive, tick = answers
+        directive, tick, heard = answers
         if isinstance(directive, StepError):
             self._claim_refused(directive)
         elif directive == "drain":
             self._begin_drain()
         if isinstance(tick, StepError):
             tick.complain("upkeep")
+        if not isinstance(heard, StepError) and not set(CHANNELS) <= set(heard):
+            # Somebody between us and the server, or a session that was reset: it works, but deaf.
+            log.error("this connection hears no notifications any more: opening another one")
+            self._session.close()
+            self._on_lost()
 
     def _claimed(self, answers: list[Answer], sent_at: float) -> None:
         assert self._cycle is not None

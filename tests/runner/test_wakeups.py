@@ -7,7 +7,10 @@ import random
 import threading
 import time
 
+import pgtest
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 NO_NET = {"WORKER_POLL_INTERVAL": "never"}
 # With a busy machine in mind; the net would need 5 s and more.
@@ -263,3 +266,30 @@ def test_after_a_cut_connection_the_runner_hears_again(idle, jobs, superuser_dsn
     eventually(lambda: "connected to the database again" in one.output())
     time.sleep(1)
     starts(jobs.command("true"), jobs)
+
+
+def test_a_connection_that_hears_nothing_any_more_is_replaced(
+    conn, dsn, superuser_dsn, worker, ready, jobs
+):
+    """As behind a pooler that has reset the session: everything works but notifications."""
+    with psycopg.connect(superuser_dsn, autocommit=True) as admin:
+        admin.execute(
+            "create table public.deaf (is_deaf boolean);"
+            "create function public.pg_listening_channels() returns setof text language sql as"
+            " 'select c from pg_catalog.pg_listening_channels() as c"
+            "  where not exists (select from public.deaf)';"
+            "grant select, delete, insert on public.deaf to public"
+        )
+    dsn = make_conninfo(dsn, options="-c search_path=public,pg_catalog")
+    one = ready(worker(env={"PERSONA_DATABASE_URL": dsn, "WORKER_POLL_INTERVAL": "never"}))
+    conn.execute("insert into public.deaf values (true)")
+
+    # Something that comes due is a reason to look after everything.
+    conn.execute(
+        "select persona.create_job('command', '{\"argv\": [\"true\"]}', run_at => now() + '0.5 s')"
+    )
+    pgtest.eventually(lambda: "hears no notifications" in one.output(), 20, what=one.output)
+    conn.execute("delete from public.deaf")
+
+    pgtest.eventually(lambda: "connected to the database again" in one.output(), 20)
+    jobs.end(jobs.sh("echo heard"), timeout=10)

@@ -57,6 +57,10 @@ begin
   elsif not v_agent.is_active then
     return format('waits: agent %s is disabled; persona agents enable %s', v_agent.name, v_agent.name);
   end if;
+  select t.resume_at::text into v_text from persona.server_timeline as t where t.resume_at > now();
+  if found then
+    return format('waits until %s: after a failover no job is handed out for one lease, because what ran before may still run', v_text);
+  end if;
   select * into v_gate from persona.gates as g
   where g.provider = v_agent.provider and g.state <> 'open' and (g.reopens_at is null or g.reopens_at > now())
   limit 1;

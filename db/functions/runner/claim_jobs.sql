@@ -4,8 +4,10 @@
 -- before it counts, in an earlier statement than the count; a claim that finds the row locked leaves that agent out.
 -- The planner switches keep a plan that was made while the tables were small from reading them whole later; what
 -- such a plan costs on paper would start the JIT compiler. Generic plans, because planning costs more than running.
+-- A runner names its connection, so that a claim that was under way when it lost one is refused when it comes late.
 -- A runner that gets less than it asked for is marked idle in the same transaction: see _wake.
-create or replace function persona.claim_jobs(runner_id uuid, max_jobs integer default 1)
+create or replace function persona.claim_jobs(
+  runner_id uuid, max_jobs integer default 1, connection integer default null)
 returns setof persona.claimed_job
 language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp
@@ -25,11 +27,13 @@ declare
   v_found integer;
   v_left integer := claim_jobs.max_jobs;
   v_rounds integer := 0;
+  v_is_paused boolean := persona._resume_at() is not null;
 begin
   perform persona._refuse_late('claim_jobs');
   if claim_jobs.max_jobs is null or claim_jobs.max_jobs not between 1 and 10000 then
     perform persona._invalid('max_jobs', claim_jobs.max_jobs::text, '1 to 10000 is allowed');
   end if;
+  perform persona._check_connection(v_runner.id, claim_jobs.connection);
   if v_runner.drain_requested_at is not null then
     return;
   end if;
@@ -53,7 +57,7 @@ begin
   end if;
 
   -- Each round that only parked entries of busy lock keys is followed by another one, within bounds.
-  while v_left > 0 and v_rounds < 20 loop
+  while v_left > 0 and v_rounds < 20 and not v_is_paused loop
     v_rounds := v_rounds + 1;
     select array_agg(a.name), array_agg(a.free) into v_agents, v_limits
     from (
@@ -119,5 +123,5 @@ begin
     delete from persona.idle_runners as i where i.runner_id = v_runner.id;
   end if;
 end $$;
-comment on function persona.claim_jobs(uuid, integer) is
-  'Runner API. Claims up to max_jobs jobs, oldest of the highest priority first, each under a new lease, and returns what it takes to run them. PJ410 where the runner is not registered any more.';
+comment on function persona.claim_jobs(uuid, integer, integer) is
+  'Runner API. Claims up to max_jobs jobs, oldest of the highest priority first, each under a new lease, and returns what it takes to run them. PJ410 where the runner is not registered any more, PJ409 where the connection is not its last one (null: not checked).';

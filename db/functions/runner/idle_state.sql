@@ -9,8 +9,10 @@ set jit = off
 set plan_cache_mode = force_generic_plan as $$
 declare
   v_due_at timestamptz;
+  -- The claim before this has written it.
+  v_resume_at timestamptz := (select t.resume_at from persona.server_timeline as t where t.resume_at > now());
 begin
-  select exists (
+  select v_resume_at is null and exists (
     select from persona.runners as r
     join persona.open_agents as a on r.agents is null or a.name = any(r.agents)
     where r.id = idle_state.runner_id and r.ended_at is null and r.drain_requested_at is null
@@ -23,6 +25,7 @@ begin
         select count(*) from persona.job_leases as l where l.agent = a.name)))
   into claimable;
   v_due_at := least(
+    v_resume_at,
     (select min(q.run_at) from persona.job_queue as q where q.waits_on = 'time'),
     (select min(l.expires_at) from persona.job_leases as l),
     (select min(g.reopens_at) from persona.gates as g where g.state <> 'open' and g.reopens_at > now()),
