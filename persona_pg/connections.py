@@ -33,6 +33,8 @@ _REFUSED = re.compile(
 _STARTING = re.compile(
     r"(?:starting up|shutting down|in recovery mode|not yet accepting connections)"
 )
+_SUPABASE = re.compile(r"(?:^|\.)supabase\.(?:com|co|in|net)$")
+_SUPABASE_TRANSACTION_PORT = "6543"
 # A connection that is idle notices a dead peer after 10 + 3 x 5 s, one that sends after 20 s:
 # a half-open socket costs less than 30 s.
 _SOCKET_DEFAULTS = {
@@ -98,6 +100,27 @@ def host_of(dsn: str) -> str:
     port = given.get("port") or os.environ.get("PGPORT") or "5432"
     name = given.get("dbname") or os.environ.get("PGDATABASE")
     return f"{host}:{port}" + (f"/{name}" if name else "")
+
+
+def refuse_transaction_pooler(dsn: str) -> None:
+    """Refuse an address that is known to lead to a pooler in transaction mode.
+
+    There a connection belongs to its client only until the transaction ends: what LISTEN asked
+    for is heard by somebody else.  Supabase's pooler has that mode on a port of its own.
+    """
+    given = parsed(dsn)
+    hosts = str(given.get("host") or os.environ.get("PGHOST") or "").split(",")
+    ports = str(given.get("port") or os.environ.get("PGPORT") or "5432").split(",")
+    for number, host in enumerate(hosts):
+        port = ports[min(number, len(ports) - 1)]
+        if port == _SUPABASE_TRANSACTION_PORT and _SUPABASE.search(host.lower()):
+            raise ConfigurationError(
+                f"PERSONA_DATABASE_URL: port {port} of {host.rpartition('@')[2]} is Supabase's"
+                " transaction pooler, through which a runner cannot be told of new jobs; it must"
+                " be the session pooler: the same address with port 5432 (dashboard, Connect,"
+                " Session pooler)",
+                detail={"variable": "PERSONA_DATABASE_URL"},
+            )
 
 
 def is_transient(exc: BaseException) -> bool:

@@ -34,6 +34,7 @@ def prepare(options: Options, answer: int) -> int:
         loaded = settings.load()
         _name(options)
         dsn = embedded.resolve_dsn(loaded)
+        connections.refuse_transaction_pooler(dsn)
         os.write(answer, dsn.encode())
         return 0
 

@@ -21,6 +21,9 @@ create table job_logs (
   level text not null, message text not null, metadata jsonb default '{}');
 create table agents (
   id text primary key, display_name text not null, description text, is_active boolean);
+create table daily_note_state (
+  note_path text primary key, content_hash text not null, last_content text);
+insert into daily_note_state values ('a.md', 'x', 'a secret of the note');
 insert into agents values ('assistant', 'Assistant', null, true), ('poet', 'Poet', null, true);
 """
 JOBS = """
@@ -82,6 +85,12 @@ def test_rows_come_over_once_with_parents_messages_and_short_ids(old, run, queue
     lines = queue.rows("select message from persona.get_logs('00000002')")
     assert [line["message"] for line in lines] == ["said 1", "said 2", "said 3"]
     assert found["table agents"]["skipped"][0]["examples"] == ["poet"]
+
+    # No text of a note comes over.
+    assert "whole text" in found["table daily_note_state"]["skipped"][0]["reason"]
+    texts = "select count(*) from persona.daily_note_state"
+    assert queue.value(texts) == 0
+    assert queue.inconsistencies() == []
 
     again = run("--business", "work")
     assert again["table jobs"]["imported"] == again["table job_logs"]["imported"] == 0

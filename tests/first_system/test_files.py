@@ -245,6 +245,25 @@ def test_triggers_on_files_are_named_with_what_does_it_here(report):
     assert "no triggers on files" in reasons["project_created"]
 
 
+def test_the_routes_of_headings_are_added_and_none_is_replaced(report, queue):
+    queue.run(
+        "insert into persona.settings (name, value, description)"
+        " values ('note_routes', '{}', 'test') on conflict (name) do nothing"
+    )
+    queue.run(
+        """update persona.settings set value = '{"mhm": "mine"}' where name = 'note_routes'"""
+    )
+
+    found = by_name(report("notes"))["env.md"]
+
+    routes = queue.value("select value from persona.settings where name = 'note_routes'")
+    assert routes == {"mhm": "mine", "personal": "PersonalMCO"}
+    assert found["imported"] == 1
+    assert found["skipped"][0]["examples"] == ["mhm"]
+    assert "default_instance: set PERSONA_BUSINESS=PersonalMCO" in found["notes"]
+    assert by_name(report("notes"))["env.md"]["unchanged"] == 1
+
+
 def test_a_folder_without_a_first_system_is_refused(migrate, tmp_path):
     done = migrate("executions", "--persona-root", tmp_path / "nowhere")
 

@@ -151,3 +151,23 @@ def test_a_home_that_cannot_be_written(run_program, tmp_path):
     done = run_program("persona-worker", env={"PERSONA_HOME": str(tmp_path / "file" / "home")})
     assert done.returncode == 78
     assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.no_database
+@pytest.mark.parametrize(
+    "env",
+    [
+        {
+            "PERSONA_DATABASE_URL": "postgresql://postgres.abc:secret"
+            "@aws-0-eu-central-1.pooler.supabase.com:6543/postgres"
+        },
+        {"PGHOST": "db.abc.supabase.co", "PGPORT": "6543"},
+    ],
+)
+def test_supabases_transaction_pooler_is_refused_with_the_way_to_the_right_one(refused, env):
+    code, line = refused(**env)
+
+    assert code == 78
+    assert "transaction pooler" in line
+    assert "Session pooler" in line
+    assert "secret" not in line
