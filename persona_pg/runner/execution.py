@@ -7,6 +7,7 @@ the program said of itself in its structured output, its exit code. No text is s
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from persona_pg import verdict
@@ -36,6 +37,8 @@ _RANK: dict[Reason, int] = {
 _OUTPUT_GRACE = 1.0
 # Time kept between the end of our kill and the end of the lease at the server.
 SAFETY = 5.0
+# After a sleep, so long for the network to come back and the server to say whose the lease is.
+PATIENCE = 120.0
 
 
 class Execution:
@@ -75,6 +78,8 @@ class Execution:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._lease_base = lease_base
         self.token = processes.new_token()
+        # Set while it is suspended: then it is killed.
+        self._patience_until: float | None = None
         self._cancel_reason: str | None = None
         self._is_forced = False
         self._cpu_seen: tuple[float, float] | None = None
@@ -91,6 +96,8 @@ class Execution:
     @property
     def fence_at(self) -> float:
         """When to begin killing the tree for want of a heartbeat, on the boottime clock."""
+        if self._patience_until is not None:
+            return self._patience_until
         lease = float(self.job["lease_seconds"])
         return self._lease_base + lease - min(self.grace, lease / 4) - self._safety
 
@@ -107,9 +114,25 @@ class Execution:
     def _guardian_deadline(self) -> float:
         return self._lease_base + float(self.job["lease_seconds"]) - self._safety / 2
 
+    @property
+    def is_suspended(self) -> bool:
+        """Tell whether its processes stand still until a heartbeat is answered."""
+        return self._patience_until is not None
+
+    def suspend(self) -> None:
+        """Stop its processes: it is not known whose the lease is."""
+        self._patience_until = procfs.boottime() + PATIENCE
+        if self.child is not None:
+            self._processes.freeze(self.child)
+
     def renewed(self, sent_at: float) -> None:
         """Note a heartbeat that the server answered with keep; *sent_at* is when we sent it."""
         self._lease_base = sent_at
+        if self._patience_until is not None:
+            self._patience_until = None
+            self._log.write("system", "info", "stood still past its lease; nobody took it: goes on")
+            if self.child is not None:
+                self._processes.thaw(self.child)
         self._link.renew(self.token, self._guardian_deadline)
 
     # The life of the execution
@@ -245,7 +268,7 @@ class Execution:
     def _look_for_silence(self) -> None:
         assert self._pump is not None
         assert self.idle_timeout is not None
-        silent = procfs.boottime() - self._pump.last_output_at
+        silent = time.monotonic() - self._pump.last_output_at
         if self._is_output_paused:
             # It is we who do not read: the silence is not the job's.
             self._arm("idle", self.idle_timeout, self._look_for_silence)

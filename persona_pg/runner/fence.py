@@ -1,6 +1,11 @@
 """Self-fencing: a job is killed before its lease can end at the server.
 
 The deadline runs from the moment the last good heartbeat was sent, on a clock that counts sleep.
+
+Who notices it in time kills.  Who comes too late (the machine was asleep, the whole service was
+stopped) cannot know whether the lease is somebody else's by now: the trees are stopped first, and
+then a heartbeat asks.  Stopped, they do nothing that another execution could collide with; a laptop
+that slept alone finds its leases untaken and does not pay for its jobs a second time.
 """
 
 from __future__ import annotations
@@ -9,6 +14,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from persona_pg.runner import procfs
+from persona_pg.runner.boottimer import BootTimer
 
 if TYPE_CHECKING:
     import asyncio
@@ -18,35 +24,49 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("persona.runner")
 
-# The timer's clock stops while the machine sleeps, the leases' clock does not.
-_LONGEST_WAIT = 10.0
+# Later than this is too late for killing in good time.
+_LATE_SECONDS = 1.0
 
 
 class Fence:
     """Wakes when the first lease can no longer be renewed in time."""
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, executions: Callable[[], Collection[Execution]]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        executions: Callable[[], Collection[Execution]],
+        *,
+        ask: Callable[[], None],
     ) -> None:
-        self._loop = loop
+        """*ask* sends a heartbeat as soon as possible."""
         self._executions = executions
-        self._timer: asyncio.TimerHandle | None = None
+        self._ask = ask
+        self._timer = BootTimer(loop, self._look)
+        self._armed_for: float | None = None
 
     def arm(self) -> None:
         """Look at all leases again: some have been renewed, or granted, or are gone."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         at = min((e.fence_at for e in self._executions() if not e.is_fenced), default=None)
-        if at is not None:
-            wait = min(max(0.0, at - procfs.boottime()), _LONGEST_WAIT)
-            self._timer = self._loop.call_later(wait, self._look)
+        if at != self._armed_for:
+            self._armed_for = at
+            self._timer.arm(at)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._timer.close()
 
     def _look(self) -> None:
         now = procfs.boottime()
-        for execution in list(self._executions()):
-            if execution.fence_at <= now and not execution.is_fenced:
+        late = [e for e in self._executions() if e.fence_at <= now and not e.is_fenced]
+        asleep = [e for e in late if now - e.fence_at > _LATE_SECONDS and not e.is_suspended]
+        for execution in asleep:
+            log.warning("job %s: we were away past its lease", execution.job["short_id"])
+            execution.suspend()
+        for execution in late:
+            if execution not in asleep:
                 log.error("job %s: no heartbeat got through, killing it", execution.job["short_id"])
                 execution.stop("lease")
-        self._timer = None
+        if asleep:
+            self._ask()
+        self._armed_for = None
         self.arm()

@@ -37,7 +37,7 @@ _SAME_SIGNAL_SECONDS = 0.05
 _LONGEST_POLL_SECONDS = 1.0
 _SLEEP_NOTICED_SECONDS = 1.0
 # After a sleep, the time a runner has to find out that its leases are still its own.
-_AFTER_SLEEP_SECONDS = 60.0
+_AFTER_SLEEP_SECONDS = 120.0
 # Records are collected for so long: a busy runner does not wake its guardian for every job.
 _GATHER_SECONDS = 0.005
 _KILL_SECONDS = 1.0
@@ -135,18 +135,28 @@ class Guardian:
     def expire(self, now: float) -> None:
         """Kill what was not renewed in time.
 
-        Right after a sleep it is only stopped: the runner may find that nobody has taken the job
-        meanwhile.  Stopped, it does nothing that a second execution could collide with.
+        Right after a sleep, or when we come too late ourselves because we were stopped, it is only
+        stopped: the runner may find that nobody has taken the job meanwhile.  Stopped, it does
+        nothing that a second execution could collide with.
         """
         late = [entry for entry in self.table.values() if entry.deadline <= now]
-        if not late:
-            return
+        missed = [
+            entry
+            for entry in late
+            if now - entry.deadline > _SLEEP_NOTICED_SECONDS and not entry.is_frozen
+        ]
         patience = self.slept_at + _AFTER_SLEEP_SECONDS
         if now < patience:
-            for entry in late:
+            missed = late
+        else:
+            patience = now + _AFTER_SLEEP_SECONDS
+        if missed:
+            for entry in missed:
                 entry.is_frozen = True
                 entry.deadline = patience
-            tree.freeze([entry.tree for entry in late], (self.runner,))
+            tree.freeze([entry.tree for entry in missed], (self.runner,))
+        late = [entry for entry in late if not entry.is_frozen or entry.deadline <= now]
+        if not late:
             return
         _, survivors = tree.kill([entry.tree for entry in late], (self.runner,), _KILL_SECONDS)
         if survivors:

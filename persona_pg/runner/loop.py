@@ -100,7 +100,7 @@ class Runner:
         self._outbox = self._delivery.outbox
         self._notifier = notify.Notifier()
         self._watchdog = Watchdog(self._loop, self._notifier, notify.watchdog_interval())
-        self._fence = Fence(self._loop, self._executions.values)
+        self._fence = Fence(self._loop, self._executions.values, ask=self._ask_about_leases)
         self._tasks: set[asyncio.Task[None]] = set()
         self._runner_id = ""
         self._cycle: ClaimCycle | None = None
@@ -204,6 +204,7 @@ class Runner:
             except ConnectionLost as exc:
                 log.warning("could not sign off: %s", exc)
         self._session.close()
+        self._fence.close()
         self._link.close()
 
     # Talking to the database
@@ -326,19 +327,16 @@ class Runner:
         """Collect what is to be sent now: heartbeats, log lines, reports, upkeep, the claim."""
         assert self._cycle is not None
         due: list[_Due] = []
-        if now >= self._beat_at:
-            # No rarer than the leases we have been given allow, whatever was configured since.
-            interval = self._settings.heartbeat_interval.total_seconds()
-            interval = min(interval, self._lease_seconds / 3) * random.uniform(0.9, 1)  # noqa: S311 - spreads load
-            self._beat_at = now + interval
-            beats = [calls.heartbeats(self._runner_id, self._beats())]
-            due.append((beats, lambda a: self._beaten(a[0], sent_at)))
+        free = self._free_slots() if now >= self._rest_until else 0
+        is_tick_due = now >= self._tick_at or (free > 0 and self._cycle.is_something_due(now))
+        # Our own upkeep must not find a lease run out that we are only late to renew.
+        if now >= self._beat_at or (is_tick_due and self._executions):
+            due.append(self._heartbeat(now, sent_at))
         due += self._delivery.steps(self._runner_id, now)
         if self._reconcile_at is not None and now >= self._reconcile_at:
             self._reconcile_at = None
             due.append(([self._reconcile()], lambda a: self._reconciled(a[0])))
-        free = self._free_slots() if now >= self._rest_until else 0
-        if now >= self._tick_at or (free > 0 and self._cycle.is_something_due(now)):
+        if is_tick_due:
             self._tick_at = now + _TICK_SECONDS * random.uniform(0.9, 1.1)  # noqa: S311 - as above
             # The queue's own setting holds, unless this runner was told otherwise.
             is_told = "JOB_LOG_RETENTION_DAYS" in self._settings.sources
@@ -348,6 +346,14 @@ class Runner:
         if claim := self._cycle.steps(free, now):
             due.append((claim, lambda a: self._claimed(a, sent_at)))
         return due
+
+    def _heartbeat(self, now: float, sent_at: float) -> _Due:
+        # No rarer than the leases we have been given allow, whatever was configured since.
+        interval = self._settings.heartbeat_interval.total_seconds()
+        interval = min(interval, self._lease_seconds / 3) * random.uniform(0.9, 1)  # noqa: S311 - spreads load
+        self._beat_at = now + interval
+        beats = [calls.heartbeats(self._runner_id, self._beats())]
+        return beats, lambda a: self._beaten(a[0], sent_at)
 
     def _beats(self) -> list[dict[str, Any]]:
         usage: dict[Child, Usage] = {}
@@ -474,6 +480,10 @@ class Runner:
     def _show_status(self) -> None:
         if self._notifier.enabled:
             self._notifier.status(f"{len(self._executions)}/{self._concurrency} running")
+
+    def _ask_about_leases(self) -> None:
+        self._beat_at = 0.0
+        self._kick.set()
 
     def _stop_all(self, reason: Any, *, force: bool = False) -> None:
         for execution in list(self._executions.values()):

@@ -11,6 +11,7 @@ import codecs
 import contextlib
 import errno
 import os
+import time
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from persona_pg.runner import procfs
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     class _HasPipes(Protocol):
         stdout_fd: int
         stderr_fd: int
-        spawned_at: float
 
 
 Stream = Literal["stdout", "stderr"]
@@ -141,7 +141,8 @@ class OutputPump:
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[None] | None = None
         self._is_paused = False
-        self.last_output_at = child.spawned_at
+        # On a clock that stands still while the machine sleeps: that silence is not the job's.
+        self.last_output_at = time.monotonic()
         self._pipes = (
             _Pipe("stdout", child.stdout_fd, _Lines(lambda t, p: on_line("stdout", t, p))),
             _Pipe("stderr", child.stderr_fd, _Lines(lambda t, p: on_line("stderr", t, p))),
@@ -239,7 +240,7 @@ class OutputPump:
             if self._ended is not None and self.is_ended:
                 _wake(self._ended)
             return 0
-        self.last_output_at = procfs.boottime()
+        self.last_output_at = time.monotonic()
         if self._on_bytes is not None:
             self._on_bytes(pipe.name, _view[:count])
         self._tell(pipe, count)

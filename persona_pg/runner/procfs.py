@@ -17,6 +17,10 @@ import signal
 import sys
 import time
 
+TYPE_CHECKING = False  # importing typing would cost the guardian a megabyte
+if TYPE_CHECKING:
+    from typing import Any
+
 if sys.platform == "darwin":
     from persona_pg.runner import _darwin
 
@@ -357,11 +361,16 @@ def become_subreaper() -> bool:
     """Make orphans below us our children, instead of init's.  False where that is unknown."""
     if sys.platform != "linux":
         return False
+    set_child_subreaper = 36
+    return bool(libc().prctl(set_child_subreaper, 1, 0, 0, 0) == 0)
+
+
+@functools.cache
+def libc() -> Any:
+    """Return the C library: what Python does not offer is called by name."""
     import ctypes
 
-    set_child_subreaper = 36
-    libc = ctypes.CDLL(None, use_errno=True)
-    return bool(libc.prctl(set_child_subreaper, 1, 0, 0, 0) == 0)
+    return ctypes.CDLL(None, use_errno=True)
 
 
 class OwnChildren:

@@ -91,7 +91,6 @@ class Child:
     pidfd: int
     stdout_fd: int
     stderr_fd: int
-    spawned_at: float
     stray_grace: float
     has_exited: bool = False
     exit: Exit | None = None
@@ -149,7 +148,6 @@ def spawn(spec: ChildSpec, token: int | None) -> Child:
             out_read, out_write = _pipe(cleanup)
             err_read, err_write = _pipe(cleanup)
             with _token_limit(token) as inherited:
-                spawned_at = procfs.boottime()
                 pid = os.posix_spawn(
                     path,
                     list(spec.argv),
@@ -178,7 +176,6 @@ def spawn(spec: ChildSpec, token: int | None) -> Child:
             pidfd=os.pidfd_open(pid) if sys.platform == "linux" else -1,
             stdout_fd=out_read,
             stderr_fd=err_read,
-            spawned_at=spawned_at,
             stray_grace=spec.stray_grace,
         )
 

@@ -362,7 +362,7 @@ def test_after_a_sleep_a_job_that_nobody_renews_is_killed(sleeper):
         guardian.look_at_clocks(now + 400, ticked + 1)
         guardian.expire(now + 400)
         assert state_of(process) == "T"
-        guardian.expire(now + 461)
+        guardian.expire(now + 521)
         assert process.wait(5) == -signal.SIGKILL
 
 
