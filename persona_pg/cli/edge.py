@@ -19,12 +19,12 @@ INTERRUPTED = 130
 BROKEN_PIPE = 141  # what a shell reports of a program that SIGPIPE has ended
 
 
-def run(command: click.Command, args: Sequence[str]) -> int:
-    """Run a command; return the exit code of the process."""
+def run(command: click.Command, args: Sequence[str], name: str = "persona") -> int:
+    """Run the command of that name; return the exit code of the process."""
     _speak_utf8()
     try:
         # Not command.main(): that one turns a broken pipe and an interrupt into exit 1.
-        with command.make_context("persona", list(args)) as ctx:
+        with command.make_context(name, list(args)) as ctx:
             command.invoke(ctx)
         code = 0
     except BrokenPipeError:

@@ -53,14 +53,18 @@ def _import_options(command: _Command) -> _Command:
 
 @click.group(
     "persona-migrate",
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-def cli() -> None:
+@click.pass_context
+def cli(context: click.Context) -> None:
     """Take over what the first system has: files, database, bridge.
 
     Everything may be run again: what is there already stays as it is.  Nothing of the first
     system is changed or removed; the commands that end its schedules are printed.
     """
+    if context.invoked_subcommand is None:
+        output.put(context.get_help())
 
 
 @cli.command("migrate-all")
@@ -242,4 +246,4 @@ def _progress(what: str, count: int) -> None:
 
 def main() -> NoReturn:
     """Run `persona-migrate` with the arguments of the process."""
-    sys.exit(edge.run(cli, sys.argv[1:]))
+    sys.exit(edge.run(cli, sys.argv[1:], "persona-migrate"))

@@ -65,6 +65,8 @@ class OldDatabase:
             conn.read_only = True
             conn.autocommit = True
             conn.row_factory = dict_row
+            # A time without a zone is UTC, as the first system wrote it.
+            conn.execute("set time zone 'UTC'")
             self._look(conn)
             yield conn
 
@@ -120,6 +122,11 @@ class OldDatabase:
         return sql.SQL("{}.short_id").format(sql.Identifier(alias))
 
     @property
+    def has_times(self) -> bool:
+        """Tell whether jobs know when they were created."""
+        return "created_at" in self._columns["jobs"]
+
+    @property
     def has_parents(self) -> bool:
         """Tell whether jobs know their parents."""
         return "parent_job_id" in self._columns["jobs"]
@@ -165,9 +172,8 @@ class DatabaseImport:
 
     def _jobs(self, conn: psycopg.Connection[Any]) -> None:
         report = self.report.add("table jobs")
-        after: tuple[Any, Any] | None = None
         done = 0
-        while rows := self._job_rows(conn, after):
+        for rows in self._job_pages(conn):
             jobs = []
             for row in rows:
                 job, reason = _job(row, self._business)
@@ -177,18 +183,38 @@ class DatabaseImport:
                     jobs.append(job)
             if not self._write(report, partial(_save_jobs, jobs=jobs, requeue=self._requeue)):
                 return
-            after = (rows[-1]["at"], rows[-1]["id"])
             done += len(rows)
             self._tell("jobs", done)
 
+    def _job_pages(self, conn: psycopg.Connection[Any]) -> Iterator[list[dict[str, Any]]]:
+        """Yield the jobs batch by batch, each from where the last one ended."""
+        at = self._old.at("j")
+        # Those with a time first, in the order of its index; the others are few.
+        passes: list[tuple[sql.Composable, sql.Composable]]
+        passes = [(sql.SQL("j.created_at is not null"), sql.SQL("j.created_at"))]
+        passes.append((sql.SQL("j.created_at is null"), at))
+        if not self._old.has_times:
+            passes = [(sql.SQL("true"), at)]
+        for condition, key in passes:
+            after: tuple[Any, Any] | None = None
+            while rows := self._job_rows(conn, condition, key, after):
+                yield rows
+                after = (rows[-1]["at"], rows[-1]["id"])
+
     def _job_rows(
-        self, conn: psycopg.Connection[Any], after: tuple[Any, Any] | None
+        self,
+        conn: psycopg.Connection[Any],
+        condition: sql.Composable,
+        key: sql.Composable,
+        after: tuple[Any, Any] | None,
     ) -> list[dict[str, Any]]:
         old = self._old
         parent = sql.SQL("left join {} as p on p.id = j.parent_job_id").format(old.table("jobs"))
+        since = sql.SQL("{key} >= %(at)s and ({key}, j.id) > (%(at)s, %(id)s)").format(key=key)
         query = sql.SQL(
             "select {columns}, {at} as at, {parent_at} as parent_at, {parent_short} as parent_short"
-            " from {jobs} as j {join} where {since} order by {at}, j.id limit {limit}"
+            " from {jobs} as j {join} where {condition} and {since} order by {key}, j.id"
+            " limit {limit}"
         ).format(
             columns=old.columns("jobs", _JOB_COLUMNS, "j"),
             at=old.at("j"),
@@ -196,12 +222,13 @@ class DatabaseImport:
             parent_short=old.short("p") if old.has_parents else sql.SQL("null"),
             jobs=old.table("jobs"),
             join=parent if old.has_parents else sql.SQL(""),
-            since=sql.SQL("true")
-            if after is None
-            else sql.SQL("({}, j.id) > (%s::timestamptz, %s)").format(old.at("j")),
+            condition=condition,
+            since=sql.SQL("true") if after is None else since,
+            key=key,
             limit=BATCH,
         )
-        return conn.execute(query, after).fetchall()
+        given = None if after is None else {"at": after[0], "id": after[1]}
+        return conn.execute(query, given).fetchall()
 
     # -- messages ----------------------------------------------------------------------------------
 

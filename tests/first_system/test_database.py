@@ -36,6 +36,8 @@ select right('0000000' || to_hex(n), 8), 'research',
   timestamptz '2026-01-02 00:00+00', timestamptz '2026-01-02 00:01+00', n % 6,
   case n % 6 when 1 then 'no answer' end
 from generate_series(1, 500) as n;
+-- Some have lost their time.
+update jobs set created_at = null where short_id in ('00000010', '00000011');
 -- The parent has the larger id, and a time before its child's.
 update jobs set parent_job_id = (select id from jobs where short_id = '00000001')
 where short_id = '000001f4';
