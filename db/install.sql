@@ -36,6 +36,8 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir _apply_migration.sql
 \set migration 0010_connections.sql
 \ir _apply_migration.sql
+\set migration 0011_notes.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_task_preview.sql
@@ -44,6 +46,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir views/job_dashboard.sql
 \ir views/job_events.sql
 \ir views/job_statistics.sql
+\ir views/note_questions.sql
 \ir views/open_agents.sql
 \ir views/queue_health.sql
 \ir views/runner_dashboard.sql
@@ -67,6 +70,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_camel.sql
 \ir functions/internal/_check_connection.sql
 \ir functions/internal/_check_job.sql
+\ir functions/internal/_check_notes.sql
 \ir functions/internal/_check_parent.sql
 \ir functions/internal/_claim_external.sql
 \ir functions/internal/_days_since.sql
@@ -87,6 +91,9 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_lock_keys.sql
 \ir functions/internal/_may.sql
 \ir functions/internal/_moved_by_hand.sql
+\ir functions/internal/_note_items.sql
+\ir functions/internal/_note_job.sql
+\ir functions/internal/_note_plan.sql
 \ir functions/internal/_orphan.sql
 \ir functions/internal/_pick_jobs.sql
 \ir functions/internal/_raise.sql
@@ -125,12 +132,16 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/client/get_job_tree.sql
 \ir functions/client/get_logs.sql
 \ir functions/client/hold_job.sql
+\ir functions/client/intake_notes.sql
 \ir functions/client/job_summary.sql
 \ir functions/client/list_agents.sql
 \ir functions/client/list_jobs.sql
+\ir functions/client/note_links.sql
 \ir functions/client/protocol_versions.sql
 \ir functions/client/publish_event.sql
 \ir functions/client/read_events.sql
+\ir functions/client/record_note_answer.sql
+\ir functions/client/record_note_link.sql
 \ir functions/client/release_job.sql
 \ir functions/client/resolve_job.sql
 \ir functions/client/retry_job.sql
@@ -138,6 +149,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/client/rpc_encoded.sql
 \ir functions/client/schema_version.sql
 \ir functions/client/tail_logs.sql
+\ir functions/client/take_note_answers.sql
 \ir functions/client/update_job.sql
 
 -- For runners.

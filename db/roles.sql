@@ -53,7 +53,8 @@ declare
       "get_events", "rpc", "rpc_encoded"],
     "persona_client": [
       "create_job", "create_jobs", "update_job", "cancel_job", "cancel_pending_jobs", "retry_job", "hold_job",
-      "release_job", "acknowledge_alerts", "bridge", "bridge_encoded", "publish_event", "read_events", "delete_event"],
+      "release_job", "acknowledge_alerts", "bridge", "bridge_encoded", "publish_event", "read_events", "delete_event",
+      "intake_notes", "take_note_answers", "record_note_answer", "note_links", "record_note_link"],
     "persona_runner": [
       "register_runner", "claim_job", "claim_jobs", "heartbeat", "heartbeats", "append_logs", "complete_job",
       "complete_jobs", "give_back_job", "reconcile", "recover_predecessor", "recover_hung_jobs", "deregister_runner",
