@@ -301,3 +301,75 @@ class Recovered:
     short_id: str
     status: str
     reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteLine:
+    """One row of persona.intake_notes(): a marked line and what a scan did about it."""
+
+    path: str
+    line: int
+    kind: str
+    question: str
+    action: str
+    job_id: UUID | None
+    short_id: str | None
+    job_type: str | None
+    agent: str | None
+    for_business: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteAnswer:
+    """One row of persona.take_note_answers(): an answer to be written into a vault."""
+
+    job_id: UUID
+    short_id: str
+    job_type: str
+    agent: str
+    business: str | None
+    kind: str
+    question: str | None
+    path: str
+    line: int
+    folder: str
+    file_name: str
+    completed_at: datetime
+    result: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteLink:
+    """One row of persona.note_links(): a marked line that shall be linked to its answer."""
+
+    job_id: UUID
+    kind: str
+    path: str
+    line: int
+    marker: str
+    answer_path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteQuestion:
+    """One row of persona.note_questions: a marked line and what became of it."""
+
+    vault: str
+    note: str
+    path: str
+    line: int
+    kind: str
+    job_id: UUID | None
+    short_id: str | None
+    status: str
+    job_type: str | None
+    agent: str | None
+    business: str | None
+    task_preview: str | None
+    is_answered: bool
+    is_gone: bool
+    answer_path: str | None
+    answered_at: datetime | None
+    linked_at: datetime | None
+    first_seen_at: datetime

@@ -20,6 +20,10 @@ from persona_pg.model import (
     FullJob,
     Job,
     LogLine,
+    NoteAnswer,
+    NoteLine,
+    NoteLink,
+    NoteQuestion,
     Recovered,
     Runner,
     Summary,
@@ -40,6 +44,8 @@ Ref = UUID | str
 
 _UPDATE_TRIES = 3
 _LOG_PAGE = 1000
+# A year of notes may come in at once.
+_INTAKE_DEADLINE = 120.0
 
 # The arguments of create_job with their SQL types; only those that are given are sent, so that
 # the defaults stay in the database.
@@ -470,6 +476,62 @@ class Queue:
         [version] = self._scalars("select persona.schema_version()", ())
         return int(version)
 
+    # Daily notes
+
+    def intake_notes(
+        self,
+        vault: str,
+        notes: Sequence[Mapping[str, Any]],
+        *,
+        host: str,
+        business: str | None = None,
+        confirmed: bool = False,
+        dry_run: bool = False,
+    ) -> list[NoteLine]:
+        """Make jobs of the marked lines of notes, each once; returns what was done about each."""
+        return self._rows(
+            NoteLine,
+            "persona.intake_notes(vault => %s, notes => %s, host => %s, business => %s,"
+            " confirmed => %s, dry_run => %s)",
+            (vault, storable(list(notes), "notes"), host, business, confirmed, dry_run),
+            deadline=_INTAKE_DEADLINE,
+        )
+
+    def take_note_answers(self, vault: str, host: str) -> list[NoteAnswer]:
+        """Take on the finished answers that this machine shall write into its vault."""
+        return self._rows(NoteAnswer, "persona.take_note_answers(%s, host => %s)", (vault, host))
+
+    def record_note_answer(self, vault: str, job_id: UUID, answer_path: str) -> bool:
+        """Say that an answer is written; true for the first to say so."""
+        [first] = self._scalars(
+            "select persona.record_note_answer(%s, job_id => %s, answer_path => %s)",
+            (vault, job_id, answer_path),
+        )
+        return bool(first)
+
+    def note_links(self, vault: str, *, write_back: bool | None = None) -> list[NoteLink]:
+        """List the lines to be linked to their answers; none where that is not wanted."""
+        return self._rows(
+            NoteLink, "persona.note_links(%s, write_back => %s::boolean)", (vault, write_back)
+        )
+
+    def record_note_link(self, vault: str, job_id: UUID) -> bool:
+        """Say that a line is linked to its answer."""
+        [first] = self._scalars(
+            "select persona.record_note_link(%s, job_id => %s)", (vault, job_id)
+        )
+        return bool(first)
+
+    def note_questions(self, vault: str, *, max_rows: int = 50) -> list[NoteQuestion]:
+        """List what was asked in a vault, the latest note first."""
+        return self._rows(
+            NoteQuestion,
+            "persona.note_questions as r where r.vault = %s"
+            " order by r.note desc, r.line, r.first_seen_at limit %s::integer",
+            (vault, max_rows),
+            alias="r",
+        )
+
     # How it is asked
 
     def _rows(
@@ -481,6 +543,7 @@ class Queue:
         alias: str = "",
         select: str | None = None,
         repeatable: bool = True,
+        deadline: float | None = None,
     ) -> list[Row]:
         """Select the columns of *row_type* from a function call, or from an aliased source."""
         if select is None:
@@ -494,7 +557,7 @@ class Queue:
             with conn.cursor(row_factory=class_row(row_type), binary=True) as cur:
                 return cur.execute(query, params).fetchall()
 
-        return self.database.run(work, repeatable=repeatable)
+        return self.database.run(work, repeatable=repeatable, deadline=deadline)
 
     def _one(
         self,

@@ -172,6 +172,9 @@ class Settings:
     )
     root: Path | None = _variable("PERSONA_ROOT", _FOLDER)
     vault_path: Path | None = _variable("PERSONA_VAULT_PATH", _FOLDER)
+    vault_name: str | None = _variable(
+        "PERSONA_VAULT_NAME", _matching(r"[^/\x00-\x1f]{1,100}", "a name without '/'")
+    )
     business: str | None = _variable(
         "PERSONA_BUSINESS", _matching(r"[\w.@-]{1,100}", "letters, digits, and any of _ . @ -")
     )

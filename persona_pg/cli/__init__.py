@@ -38,6 +38,7 @@ _COMMANDS = {
     "cleanup": ("upkeep", "cleanup_command", "Delete old finished jobs."),
     "agents": ("agents", "agents_group", "List, register and change agents."),
     "runners": ("runners", "runners_group", "List runners, or ask one to finish."),
+    "notes": ("notes", "notes_group", "Turn marked lines of daily notes into jobs, and back."),
     "stats": ("status", "stats_command", "Show success rates and durations by job type."),
     "bench": ("bench", "bench_command", "Measure the queue, each figure beside its limit here."),
     "service": ("service", "service_group", "Start a runner whenever you log in."),

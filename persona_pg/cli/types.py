@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,24 @@ class Time(click.ParamType[datetime]):
             )
 
 
+class Date(click.ParamType[date]):
+    """A day: 2026-03-01, today, yesterday."""
+
+    name = "date"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
+        """Read it."""
+        if isinstance(value, date):
+            return value
+        days_ago = {"today": 0, "yesterday": 1}.get(str(value))
+        if days_ago is not None:
+            return datetime.now().astimezone().date() - timedelta(days=days_ago)
+        try:
+            return date.fromisoformat(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no date such as 2026-03-01, today or yesterday", param, ctx)
+
+
 class Integer(click.ParamType[int]):
     """A number that fits an integer of PostgreSQL; what is sensible, the database decides."""
 
@@ -91,6 +109,7 @@ class Integer(click.ParamType[int]):
         return number
 
 
+DATE = Date()
 DURATION = Duration()
 INTEGER = Integer()
 OPTIONAL_DURATION = OptionalDuration()

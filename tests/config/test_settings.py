@@ -20,6 +20,7 @@ WRONG = [
     ("PERSONA_HOME", "relative/folder"),
     ("PERSONA_ROOT", "/etc/passwd"),
     ("PERSONA_VAULT_PATH", "vault"),
+    ("PERSONA_VAULT_NAME", "a/b"),
     ("PERSONA_BUSINESS", "a b"),
     ("JOB_HEARTBEAT_INTERVAL", "soon"),
     ("JOB_HEARTBEAT_INTERVAL", "-5"),
