@@ -184,10 +184,12 @@ def _import(
     as_json: bool,
     requeue: bool = False,
 ) -> None:
-    from persona_pg.first_system import leftovers
+    from persona_pg.first_system import leftovers, schedules
     from persona_pg.first_system.importer import Importer
 
     root = _root(app, persona_root)
+    home = Path(os.environ.get("HOME") or "~").expanduser()
+    left = leftovers.find(root, app.settings.vault_path, home)
     importer = Importer(
         app.queue.database,
         root,
@@ -195,10 +197,10 @@ def _import(
         first=app.settings.business,
         dry_run=dry_run,
         requeue=requeue,
+        left=left,
+        zone=schedules.local_zone(os.environ),
     )
     work(importer)
-    home = Path(os.environ.get("HOME") or "~").expanduser()
-    left = leftovers.find(root, app.settings.vault_path, home)
     _tell(importer.report, left, dry_run=dry_run, as_json=as_json)
 
 

@@ -11,10 +11,11 @@ from persona_pg.first_system.report import Report
 from persona_pg.first_system.writer import write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from persona_pg.database import Database
+    from persona_pg.first_system.leftovers import Leftover
     from persona_pg.first_system.report import FileReport
     from persona_pg.first_system.writer import Writer
 
@@ -31,11 +32,15 @@ class Importer:
         first: str | None = None,
         dry_run: bool = False,
         requeue: bool = False,
+        left: Sequence[Leftover] = (),
+        zone: str = "UTC",
     ) -> None:
         self._database = database
         self._root = root
         self._dry_run = dry_run
         self._requeue = requeue
+        self._left = left
+        self._zone = zone
         self.instances = reading.instances(root, business, first)
         self.report = Report()
 
@@ -84,7 +89,11 @@ class Importer:
         """Take over config/schedules.yaml."""
         for one in self.instances:
             path = one.path / "config" / "schedules.yaml"
-            self._file(path, partial(schedules.read, business=one.business), schedules.save)
+            self._file(
+                path,
+                partial(schedules.read, business=one.business),
+                partial(schedules.save, left=self._left, zone=self._zone),
+            )
 
     def routes(self) -> None:
         """Take over the routing in config/env.md."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from persona_pg.first_system.reading import BrokenFile, clean, first, name, read_text, read_yaml
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
+    from persona_pg.first_system.leftovers import Leftover
     from persona_pg.first_system.report import FileReport
     from persona_pg.first_system.writer import Writer
 
@@ -72,11 +75,43 @@ def _why_no_trigger(trigger: Any) -> str:
     return "there are no triggers on files: let a watcher of yours call persona create"
 
 
-def save(writer: Writer, found: Schedules, report: FileReport) -> None:
-    """Create the schedules that do not exist yet."""
+def save(
+    writer: Writer, found: Schedules, report: FileReport, left: Sequence[Leftover], zone: str
+) -> None:
+    """Create the schedules that do not exist yet.
+
+    One that the first system still starts is paused: nothing shall run twice.
+    """
     for what, reason in found.skipped:
         report.skip(what, reason)
-    has_schedules = writer.has_function("create_schedule")
-    for called, _, _ in found.schedules:
-        if not has_schedules:
+    accepted = writer.arguments("create_schedule")
+    for called, cron, job in found.schedules:
+        if not {"name", "spec", "job"} <= accepted:
             report.skip(called, "this schema has no schedules: persona db migrate, then again")
+            continue
+        if writer.has_schedule(called):
+            report.unchanged += 1
+            continue
+        given: dict[str, Any] = {"name": called, "spec": cron, "job": job, "time_zone": zone}
+        if _is_set_up(job, left):
+            given["is_paused"] = True
+            report.notes.append(f"{called} is paused, because the first system still starts it")
+        writer.create_schedule({key: given[key] for key in given if key in accepted})
+        report.imported += 1
+
+
+def _is_set_up(job: dict[str, Any], left: Sequence[Leftover]) -> bool:
+    """Tell whether launchd or cron still starts that agent with that action."""
+    return any(
+        job["agent"] in one.what and job["payload"]["action"] in one.what
+        for one in left
+        if one.what.startswith(("launchd:", "cron:"))
+    )
+
+
+def local_zone(environ: Mapping[str, str]) -> str:
+    """Name the zone of this machine, in which launchd and cron read their times."""
+    if re.fullmatch(r"[A-Za-z0-9_/+-]+", zone := environ.get("TZ", "")):
+        return zone
+    _, found, zone = str(Path("/etc/localtime").resolve()).partition("/zoneinfo/")
+    return zone if found else "UTC"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from persona_pg.errors import PersonaError, one_line
@@ -93,13 +94,26 @@ class Writer:
         """Change a setting."""
         self.conn.execute("select persona.set_setting(%s, %s)", (name, storable(value, name)))
 
-    def has_function(self, name: str) -> bool:
-        """Tell whether this schema has a function of that name."""
+    def arguments(self, function: str) -> set[str]:
+        """Return the names of a function's arguments; nothing where this schema lacks it."""
         query = (
-            "select exists (select from pg_catalog.pg_proc as p where p.proname = %s"
-            " and p.pronamespace = 'persona'::pg_catalog.regnamespace)"
+            "select p.proargnames from pg_catalog.pg_proc as p where p.proname = %s"
+            " and p.pronamespace = 'persona'::pg_catalog.regnamespace"
         )
+        return set(self._value(query, function) or ())
+
+    def has_schedule(self, name: str) -> bool:
+        """Tell whether there is a schedule of that name."""
+        query = "select exists (select from persona.schedules as s where s.name = %s)"
         return bool(self._value(query, name))
+
+    def create_schedule(self, given: dict[str, Any]) -> None:
+        """Create a schedule from named arguments."""
+        named = sql.SQL(", ").join(
+            sql.SQL("{} => {}").format(sql.Identifier(key), sql.Placeholder()) for key in given
+        )
+        values = [storable(v, k) if isinstance(v, dict) else v for k, v in given.items()]
+        self.conn.execute(sql.SQL("select persona.create_schedule({})").format(named), values)
 
     def _row(self, query: str, *params: Any) -> dict[str, Any] | None:
         with self.conn.cursor(row_factory=dict_row) as cursor:

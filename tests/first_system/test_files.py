@@ -245,6 +245,45 @@ def test_triggers_on_files_are_named_with_what_does_it_here(report):
     assert "no triggers on files" in reasons["project_created"]
 
 
+# What a schedule of the schema looks like to its caller, for a schema that has none yet.
+CREATE_SCHEDULE = """
+create function persona.create_schedule(
+  name text, spec text, job jsonb, time_zone text default 'UTC', is_paused boolean default false)
+returns void language sql as $$
+  insert into persona.schedules (name, spec, job, time_zone, is_paused)
+  values (create_schedule.name, spec, job, time_zone, is_paused) $$
+"""
+
+
+def test_schedules_come_over_in_local_time_and_paused_where_the_old_one_is_left(
+    report, queue, tmp_path
+):
+    if not queue.rows("select from pg_proc where proname = 'create_schedule'"):
+        queue.run(CREATE_SCHEDULE)
+    plists = tmp_path / "Library" / "LaunchAgents"
+    plists.mkdir(parents=True)
+    plist = plists / "com.persona.personalmco.assistant.morning-briefing.plist"
+    plist.write_text("<plist/>")
+
+    found = by_name(report("agents", env={"TZ": "Europe/Berlin"}))["schedules.yaml"]
+
+    assert found["imported"] == 1
+    made = queue.row("select * from persona.schedules")
+    assert (made["name"], made["spec"], made["time_zone"]) == (
+        "personalmco.assistant.morning-briefing", "15 5 * * 1-5", "Europe/Berlin",
+    )  # fmt: skip
+    assert made["job"]["job_type"] == "agent_action"
+    assert made["job"]["payload"] == {"action": "morning-briefing"}
+    assert made["job"]["business"] == "PersonalMCO"
+    assert made["is_paused"]
+    assert by_name(report("agents"))["schedules.yaml"]["unchanged"] == 1
+
+    plist.unlink()
+    queue.run("delete from persona.schedules")
+    report("agents")
+    assert not queue.value("select is_paused from persona.schedules")
+
+
 def test_the_routes_of_headings_are_added_and_none_is_replaced(report, queue):
     queue.run(
         "insert into persona.settings (name, value, description)"

@@ -1,6 +1,5 @@
 """The whole service stands still past its leases, as with a closed lid, and then goes on."""
 
-
 from __future__ import annotations
 
 import os
