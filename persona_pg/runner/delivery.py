@@ -34,8 +34,9 @@ class Delivery:
         *,
         kick: Callable[[], None],
         is_verbose: bool,
+        outbox: Outbox | None = None,
     ) -> None:
-        self.outbox = Outbox(on_line=self._on_line)
+        self.outbox = outbox or Outbox(on_line=self._on_line)
         # Outputs are not read: so many lines wait that jobs have to wait too.
         self.is_paused = False
         self._loop = loop

@@ -127,8 +127,11 @@ class Execution:
 
     def renewed(self, sent_at: float) -> None:
         """Note a heartbeat that the server answered with keep; *sent_at* is when we sent it."""
-        self._lease_base = sent_at
+        before, self._lease_base = self._lease_base, sent_at
         if self._patience_until is not None:
+            if self._guardian_deadline <= procfs.boottime():
+                self._lease_base = before
+                return  # an answer from before we stood still
             self._patience_until = None
             self._log.write("system", "info", "stood still past its lease; nobody took it: goes on")
             if self.child is not None:

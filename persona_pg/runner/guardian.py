@@ -111,6 +111,8 @@ class Guardian:
             self._send(PONG, token)
 
     def _renew(self, entry: _Entry, deadline: float) -> None:
+        if entry.is_frozen and deadline <= procfs.boottime():
+            return  # an answer from before we stood still
         entry.deadline = deadline
         if entry.is_frozen:
             entry.is_frozen = False

@@ -19,7 +19,7 @@ import psycopg
 
 from persona_pg import connections, settings
 from persona_pg.errors import DatabaseUnreachable, PersonaError, translated
-from persona_pg.runner import calls, notify, procfs
+from persona_pg.runner import calls, notify, procfs, spool
 from persona_pg.runner.claims import ClaimCycle
 from persona_pg.runner.delivery import Delivery
 from persona_pg.runner.execution import Execution
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from persona_pg.runner.guardian_link import GuardianLink
     from persona_pg.runner.lockfile import Owner
     from persona_pg.runner.main import Options
+    from persona_pg.runner.outbox import Outbox
     from persona_pg.runner.process import Child, Usage
     from persona_pg.runner.session import Answer, Step
     from persona_pg.settings import Settings
@@ -57,6 +58,8 @@ _SHORT_CONNECTION_SECONDS = 5.0
 # After a program could not be started for want of processes or memory: doubling up to this.
 _LONGEST_REST_SECONDS = 30.0
 _LOGGED_COMMAND = 200
+# So often is the database asked to take what an earlier runner has left, before we begin without.
+_LEFT_TRIES = 10
 
 
 class Runner:
@@ -91,13 +94,14 @@ class Runner:
         )
         self._processes = Processes(instance=link.instance)
         self._executions: dict[tuple[str, int], Execution] = {}
-        self._delivery = Delivery(
-            self._loop,
-            self._executions.values,
-            kick=self._kick.set,
-            is_verbose=options.verbose,
-        )
-        self._outbox = self._delivery.outbox
+        self._delivery = self._new_delivery()
+        # What is still to be delivered under earlier registrations.
+        self._left: list[tuple[str, Delivery]] = []
+        self._left_tries = 0
+        path = spool.path_for(loaded.home, name, dsn)
+        self._spool = spool.Spool(self._loop, path, self._outboxes)
+        for runner_id, outbox in self._spool.read():
+            self._left.append((runner_id, self._new_delivery(outbox)))
         self._notifier = notify.Notifier()
         self._watchdog = Watchdog(self._loop, self._notifier, notify.watchdog_interval())
         self._fence = Fence(self._loop, self._executions.values, ask=self._ask_about_leases)
@@ -118,6 +122,23 @@ class Runner:
         self._drain_deadline: float | None = None
         self._claims_left = 1 if options.once else None
         self._exit_code: int | None = None
+
+    def _new_delivery(self, outbox: Outbox | None = None) -> Delivery:
+        return Delivery(
+            self._loop,
+            self._executions.values,
+            kick=self._on_output,
+            is_verbose=self._options.verbose,
+            outbox=outbox,
+        )
+
+    def _outboxes(self) -> list[tuple[str, Outbox]]:
+        now = [(self._runner_id, self._delivery)] if self._runner_id else []
+        return [(runner_id, delivery.outbox) for runner_id, delivery in (*self._left, *now)]
+
+    @property
+    def _is_all_delivered(self) -> bool:
+        return self._delivery.outbox.is_empty and not self._left
 
     @property
     def _concurrency(self) -> int:
@@ -185,13 +206,13 @@ class Runner:
             return False
         if self._drain_deadline is not None:
             late = self._loop.time() > self._drain_deadline + _LAST_WORDS_SECONDS
-            if late and not self._outbox.is_empty:
+            if late and not self._is_all_delivered:
                 log.error("ending without having delivered all results: no database")
-            return late or self._outbox.is_empty
+            return late or self._is_all_delivered
         if self._claims_left == 0:
-            return self._outbox.is_empty
+            return self._is_all_delivered
         is_drained = self._cycle is not None and self._cycle.is_asleep
-        return self._options.drain and is_drained and self._outbox.is_empty
+        return self._options.drain and is_drained and self._is_all_delivered
 
     async def _end(self) -> None:
         self._notifier.stopping("ending")
@@ -203,6 +224,7 @@ class Runner:
                 await self._session.exchange([calls.deregister(self._runner_id)])
             except ConnectionLost as exc:
                 log.warning("could not sign off: %s", exc)
+        await self._spool.close()
         self._session.close()
         self._fence.close()
         self._link.close()
@@ -216,6 +238,7 @@ class Runner:
             if self._runner_id:
                 await self._return()
             else:
+                await self._deliver_left()
                 await self._register()
         except (psycopg.Error, ConnectionLost, TimeoutError) as exc:
             self._session.close()
@@ -230,6 +253,29 @@ class Runner:
             delay = next(self._delays)
             self._connect_at = now + delay
             log.warning("no connection to the database, next try in %.1f s: %s", delay, words)
+
+    async def _deliver_left(self) -> None:
+        """Hand in what earlier registrations have left, before what they held is given to others.
+
+        Under their ids, so that it counts where nobody has taken the job since, and is put aside
+        as late where somebody has.
+        """
+        while self._left:
+            runner_id, delivery = self._left[0]
+            while due := delivery.steps(runner_id, self._loop.time()):
+                answers = await self._session.exchange([step for steps, _ in due for step in steps])
+                self._handle(due, answers)
+            if delivery.outbox.is_empty:
+                self._left.pop(0)
+                self._left_tries = 0
+                self._spool.watch()  # which then forgets it
+            elif self._left_tries < _LEFT_TRIES:
+                self._left_tries += 1
+                raise ConnectionLost("the database does not take what was left by the last runner")
+            else:
+                log.error("the database refuses what was left: kept beside %s", self._spool.path)
+                self._left.clear()
+                self._spool.set_aside()
 
     async def _register(self) -> None:
         answer = await self._one(
@@ -274,7 +320,7 @@ class Runner:
 
     def _reconcile(self) -> Step:
         assert self._cycle is not None
-        held = [*self._executions, *self._outbox.unreported]
+        held = [*self._executions, *self._delivery.outbox.unreported]
         return calls.reconcile(self._runner_id, self._cycle.connection, held)
 
     def _reconciled(self, answer: Answer) -> None:
@@ -316,12 +362,16 @@ class Runner:
         except ConnectionLost as exc:
             log.warning("lost the database: %s", exc)
             answers = exc.answers
+        self._handle(due, answers)
+        self._fence.arm()
+
+    @staticmethod
+    def _handle(due: Sequence[_Due], answers: list[Answer]) -> None:
         for steps, handler in due:
             if len(answers) < len(steps):
                 break
             handler(answers[: len(steps)])
             answers = answers[len(steps) :]
-        self._fence.arm()
 
     def _due(self, now: float, sent_at: float) -> list[_Due]:
         """Collect what is to be sent now: heartbeats, log lines, reports, upkeep, the claim."""
@@ -430,7 +480,7 @@ class Runner:
             environ=self._environ,
             processes=self._processes,
             link=self._link,
-            outbox=self._outbox,
+            outbox=self._delivery.outbox,
             lease_base=sent_at,
             on_start=self._on_execution_start,
             on_end=self._on_execution_end,
@@ -448,12 +498,16 @@ class Runner:
             line = shlex.join(argv)[:_LOGGED_COMMAND]
             log.info("job %s (%s): started %s", job["short_id"], job["agent"], line)
 
+    def _on_output(self) -> None:
+        self._spool.watch()
+        self._kick.set()
+
     def _on_execution_end(self, execution: Execution) -> None:
         self._executions.pop((execution.job_id, execution.lease), None)
         self._rest(needed=execution.was_not_startable)
         if self._cycle is not None and self._drain_deadline is None:
             self._cycle.wake()
-        self._kick.set()
+        self._on_output()
         self._show_status()
 
     def _rest(self, *, needed: bool) -> None:
@@ -578,6 +632,9 @@ class Runner:
         """
         log.error("%s; killing what it runs", message)
         self._stop_all("lost")
+        if self._runner_id and not self._delivery.outbox.is_empty:
+            self._left.append((self._runner_id, self._delivery))
+            self._delivery = self._new_delivery()
         self._runner_id = ""
         self._predecessor = None
         self._session.close()

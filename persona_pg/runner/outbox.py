@@ -49,8 +49,8 @@ class LogWriter:
     outbox: Outbox
     job_id: str
     lease: int
+    seq: int = 0  # of the last line
     _head: str = field(init=False)
-    _seq: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         """Encode once what all lines share."""
@@ -60,13 +60,13 @@ class LogWriter:
         self, stream: str, level: str, message: str, *, is_part: bool = False, details: Any = None
     ) -> None:
         """Add a line: stream is stdout, stderr or system."""
-        self._seq += 1
+        self.seq += 1
         metadata = details if details is not None else ({"part": True} if is_part else None)
         tail = "" if metadata is None else f',"metadata":{json.dumps(storable(metadata))}'
         at = datetime.now(UTC).isoformat()
         self.outbox.add_line(
             self,
-            f'{self._head}{self._seq},"at":"{at}","stream":"{stream}","level":"{level}",'
+            f'{self._head}{self.seq},"at":"{at}","stream":"{stream}","level":"{level}",'
             f'"message":{json.dumps(storable(message))}{tail}}}',
         )
 
@@ -81,6 +81,40 @@ class Outbox:
         self._line_bytes = 0
         self._reports: dict[tuple[str, int], tuple[LogWriter, dict[str, Any]]] = {}
         self._sent_reports: list[tuple[str, int]] = []
+        # How many lines and reports have left so far.
+        self.acknowledged = 0
+
+    @classmethod
+    def restored(cls, lines: Iterable[str], reports: Iterable[dict[str, Any]]) -> Outbox:
+        """Make one of what `waiting_lines` and `waiting_reports` said."""
+        outbox = cls(on_line=lambda: None)
+        writers: dict[tuple[str, int], LogWriter] = {}
+
+        def writer_of(item: dict[str, Any]) -> LogWriter:
+            key = str(item["job_id"]), int(item["lease"])
+            return writers.setdefault(key, LogWriter(outbox, *key))
+
+        for line in lines:
+            item = json.loads(line)
+            writer = writer_of(item)
+            writer.seq = max(writer.seq, int(item["seq"]))
+            outbox.add_line(writer, line)
+        for report in reports:
+            outbox.add_report(writer_of(report), report)
+        return outbox
+
+    def waiting_lines(self) -> Iterable[str]:
+        """Return each line that waits, as JSON."""
+        return (line for _, line in self._lines)
+
+    def waiting_reports(self) -> Iterable[str]:
+        """Return each report that waits, as JSON."""
+        return (json.dumps(storable(report)) for _, report in self._reports.values())
+
+    @property
+    def report_count(self) -> int:
+        """How many reports wait."""
+        return len(self._reports)
 
     @property
     def has_full_batch(self) -> bool:
@@ -132,6 +166,7 @@ class Outbox:
     def lines_done(self, count: int) -> None:
         """Forget the first *count* lines: they are stored, or will never be."""
         self._batch_lines = _BATCH_LINES
+        self.acknowledged += count
         for _ in range(count):
             _, line = self._lines.popleft()
             self._line_bytes -= len(line)
@@ -174,4 +209,5 @@ class Outbox:
 
     def report_done(self, job_id: str, lease: int) -> None:
         """Forget a report: it is applied, or was refused for good."""
-        self._reports.pop((job_id, lease), None)
+        if self._reports.pop((job_id, lease), None) is not None:
+            self.acknowledged += 1

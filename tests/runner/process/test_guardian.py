@@ -340,6 +340,11 @@ def test_after_a_sleep_a_late_job_is_stopped_and_goes_on_when_renewed(sleeper):
         guardian.expire(after)
         assert state_of(process) == "T"
 
+        # An answer that was under way when the machine fell asleep.
+        ours.send(RECORD.pack(RENEW, 0, 0, token, now - 1))
+        guardian.read_records()
+        assert state_of(process) == "T"
+
         ours.send(RECORD.pack(RENEW, 0, 0, token, after + 300))
         guardian.read_records()
         assert state_of(process) == "S"
