@@ -94,6 +94,9 @@ def save(
             continue
         given: dict[str, Any] = {"name": called, "spec": cron, "job": job, "time_zone": zone}
         if _is_set_up(job, left):
+            if "is_paused" not in accepted:
+                report.skip(called, "the first system still starts it; remove that, then again")
+                continue
             given["is_paused"] = True
             report.notes.append(f"{called} is paused, because the first system still starts it")
         writer.create_schedule({key: given[key] for key in given if key in accepted})
