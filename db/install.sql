@@ -38,6 +38,8 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir _apply_migration.sql
 \set migration 0011_notes.sql
 \ir _apply_migration.sql
+\set migration 0012_people_and_trees.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_task_preview.sql
@@ -48,6 +50,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir views/job_statistics.sql
 \ir views/note_questions.sql
 \ir views/open_agents.sql
+\ir views/open_questions.sql
 \ir views/queue_health.sql
 \ir views/runner_dashboard.sql
 \ir views/throughput_by_hour.sql
@@ -55,6 +58,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 -- What the functions below share.
 \ir functions/internal/_add_dependencies.sql
 \ir functions/internal/_add_tokens.sql
+\ir functions/internal/_ask_approval.sql
 \ir functions/internal/_beat_external.sql
 \ir functions/internal/_bridge_call.sql
 \ir functions/internal/_bridge_create_job.sql
@@ -72,21 +76,26 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_check_job.sql
 \ir functions/internal/_check_notes.sql
 \ir functions/internal/_check_parent.sql
+\ir functions/internal/_child_json.sql
 \ir functions/internal/_claim_external.sql
 \ir functions/internal/_days_since.sql
 \ir functions/internal/_drive_job.sql
+\ir functions/internal/_fail_family.sql
 \ir functions/internal/_id_floor.sql
 \ir functions/internal/_invalid.sql
 \ir functions/internal/_is_admin.sql
 \ir functions/internal/_is_needed.sql
+\ir functions/internal/_job_call.sql
 \ir functions/internal/_job_items.sql
 \ir functions/internal/_job_json.sql
+\ir functions/internal/_jobs_child_ended.sql
 \ir functions/internal/_jobs_forget.sql
 \ir functions/internal/_jobs_guard.sql
 \ir functions/internal/_jobs_sync_queue.sql
 \ir functions/internal/_last_logs.sql
 \ir functions/internal/_lease_day.sql
 \ir functions/internal/_lease_lost.sql
+\ir functions/internal/_lend_slot.sql
 \ir functions/internal/_lock_job.sql
 \ir functions/internal/_lock_keys.sql
 \ir functions/internal/_may.sql
@@ -94,10 +103,13 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_note_items.sql
 \ir functions/internal/_note_job.sql
 \ir functions/internal/_note_plan.sql
+\ir functions/internal/_needs_approval.sql
 \ir functions/internal/_orphan.sql
 \ir functions/internal/_pick_jobs.sql
 \ir functions/internal/_raise.sql
 \ir functions/internal/_refuse_late.sql
+\ir functions/internal/_regain_slot.sql
+\ir functions/internal/_resumption.sql
 \ir functions/internal/_resume_at.sql
 \ir functions/internal/_retry_delay.sql
 \ir functions/internal/_rpc_call.sql
@@ -117,6 +129,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 
 -- For creators and readers of jobs.
 \ir functions/client/acknowledge_alerts.sql
+\ir functions/client/answer_job.sql
 \ir functions/client/bridge.sql
 \ir functions/client/bridge_encoded.sql
 \ir functions/client/cancel_job.sql
@@ -166,6 +179,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/runner/idle_horizon.sql
 \ir functions/runner/idle_state.sql
 \ir functions/runner/is_settled.sql
+\ir functions/runner/job_call.sql
 \ir functions/runner/open_connection.sql
 \ir functions/runner/reconcile.sql
 \ir functions/runner/recover_hung_jobs.sql

@@ -53,12 +53,13 @@ declare
       "get_events", "rpc", "rpc_encoded"],
     "persona_client": [
       "create_job", "create_jobs", "update_job", "cancel_job", "cancel_pending_jobs", "retry_job", "hold_job",
-      "release_job", "acknowledge_alerts", "bridge", "bridge_encoded", "publish_event", "read_events", "delete_event",
+      "release_job", "answer_job", "acknowledge_alerts", "bridge", "bridge_encoded", "publish_event", "read_events",
+      "delete_event",
       "intake_notes", "take_note_answers", "record_note_answer", "note_links", "record_note_link"],
     "persona_runner": [
       "register_runner", "claim_job", "claim_jobs", "heartbeat", "heartbeats", "append_logs", "complete_job",
       "complete_jobs", "give_back_job", "reconcile", "recover_predecessor", "recover_hung_jobs", "deregister_runner",
-      "create_child_job", "runner_directive", "idle_horizon", "is_settled", "idle_state", "open_connection",
+      "create_child_job", "runner_directive", "idle_horizon", "is_settled", "idle_state", "open_connection", "job_call",
       "tick"],
     "persona_admin": [
       "register_agent", "update_agent", "set_agent_active", "drain_runner", "cleanup_old_jobs", "rebuild_queue",

@@ -229,7 +229,7 @@ INCONSISTENCIES = """
   union all
   select 'over the limit of its agent', l.job_id from persona.job_leases as l
   join persona.agents as a on a.name = l.agent
-  where (select count(*) from persona.job_leases as o where o.agent = a.name) > a.max_concurrent
+  where (select count(*) from persona.job_leases as o where o.agent = a.name and not o.is_waiting) > a.max_concurrent
   union all
   select 'execution that ended and has its lease', l.job_id from persona.job_leases as l
   join persona.job_attempts as a using (job_id, lease)

@@ -23,6 +23,8 @@ COMMANDS = [
     "retry",
     "hold",
     "release",
+    "answer",
+    "questions",
     "update",
     "summary",
     "agents",

@@ -29,6 +29,7 @@ begin
         admin_only = coalesce(v_new.admin_only, false), costs_money = coalesce(v_new.costs_money, false),
         keeps_conversation = coalesce(v_new.keeps_conversation, false),
         may_delegate_to = coalesce(v_new.may_delegate_to, '{}'), launcher = coalesce(v_new.launcher, '{}'),
+        requires_approval = coalesce(v_new.requires_approval, false), resume_argv = v_new.resume_argv,
         updated_at = greatest(now(), a.updated_at + interval '1 microsecond')
     where a.name = update_agent.name
     returning * into v_new;

@@ -43,15 +43,17 @@ begin
       source_file, source_line, created_by, dedupe_live, attention)
     values (
       v_id, right(v_id::text, 8), create_job.job_type,
-      case when cardinality(create_job.depends_on) > 0 then 'blocked' else 'pending' end,
-      case when cardinality(create_job.depends_on) > 0 then 'waits for other jobs' end,
+      case when cardinality(create_job.depends_on) > 0 then 'blocked' when v_agent.requires_approval then 'held'
+        else 'pending' end,
+      case when cardinality(create_job.depends_on) > 0 then 'waits for other jobs'
+        when v_agent.requires_approval then 'needs approval' end,
       v_agent.name, coalesce(nullif(create_job.business, ''), v_parent.business),
       coalesce(create_job.priority, 0), v_run_at, create_job.payload, create_job.timeout, create_job.idle_timeout,
       coalesce(create_job.max_attempts, v_agent.max_attempts, case when v_agent.costs_money then 1 else 3 end),
       create_job.dedupe_key, create_job.lock_key, v_parent.id, coalesce(v_parent.root_job_id, v_id),
       coalesce(v_parent.depth + 1, 0), create_job.delegated_by, coalesce(create_job.tags, '{}'),
       create_job.source_file, create_job.source_line, persona._caller(), create_job.dedupe_key,
-      case when cardinality(create_job.depends_on) > 0 then 'blocked' end)
+      case when cardinality(create_job.depends_on) > 0 then 'blocked' when v_agent.requires_approval then 'held' end)
     on conflict do nothing
     returning * into v_job;
     exit when found;
@@ -72,6 +74,9 @@ begin
     values (v_job.seq, v_job.id, v_job.agent, v_job.priority, v_job.run_at, v_job.lock_key,
       case when v_agent.is_external then 'external' when v_run_at > now() then 'time' end);
     perform persona._wake(v_job.agent);
+    return v_job;
+  elsif v_job.status = 'held' then
+    perform persona._ask_approval(v_job.id);
     return v_job;
   end if;
   return persona._add_dependencies(v_job.id, create_job.depends_on);

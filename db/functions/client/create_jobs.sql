@@ -1,5 +1,6 @@
 -- Many jobs in one statement. Each object has the keys of create_job's arguments; an unknown key is refused.
--- Plain jobs go in together; those with a parent or with dependencies one by one, in the order given.
+-- Plain jobs go in together; those with a parent or with dependencies one by one, in the order given, and so where
+-- any agent or type requires approval.
 create or replace function persona.create_jobs(jobs jsonb) returns setof uuid
 language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
@@ -29,7 +30,10 @@ begin
 
   select bool_or(e.job ?| array['parent_job_id', 'depends_on']) into v_special
   from jsonb_array_elements(create_jobs.jobs) as e (job);
-  if v_special then
+  if v_special
+     or exists (select from persona.agents as a where a.requires_approval)
+     or exists (select from persona.job_types as t where t.requires_approval)
+  then
     return query
       select (persona.create_job(
         i.job_type, coalesce(i.payload, '{}'), i.agent, i.id, coalesce(i.priority, 0), i.run_at, i.timeout,

@@ -9,6 +9,7 @@ declare
   v_gate persona.gates;
   v_text text;
   v_count bigint;
+  v_question record;
 begin
   case v_job.status
   when 'completed' then
@@ -18,6 +19,13 @@ begin
   when 'cancelled' then
     return format('cancelled %s: %s', v_job.completed_at, coalesce(v_job.cancel_reason, 'no reason given'));
   when 'held' then
+    select q.kind, q.text into v_question from persona.questions as q
+    where q.job_id = v_job.id and q.answered_at is null order by q.id desc limit 1;
+    if v_question.kind = 'question' then
+      return format('waits for an answer: %s; persona answer %s TEXT', left(v_question.text, 500), v_job.short_id);
+    elsif v_question.kind = 'approval' then
+      return format('needs approval; persona release %s approves it, persona kill %s does not', v_job.short_id, v_job.short_id);
+    end if;
     return format('held: %s; persona release %s lets it run', coalesce(v_job.status_reason, 'no reason given'), v_job.short_id);
   when 'blocked' then
     select count(*), string_agg(n.short_id || ' (' || n.status || ')', ', ' order by n.seq) filter (where d.n <= 5)
@@ -33,6 +41,13 @@ begin
     if v_lease.expires_at < now() then
       return format('hung: no heartbeat from %s since %s; it is recovered by the next tick of any runner',
         coalesce(v_text, 'its runner'), v_lease.heartbeat_at);
+    end if;
+    if v_lease.is_waiting then
+      select count(*), string_agg(c.short_id || ' (' || c.status || ')', ', ' order by c.seq) into v_count, v_text
+      from persona.jobs as c
+      where c.parent_job_id = v_job.id and c.status in ('blocked', 'pending', 'running', 'held');
+      return case when v_count = 0 then 'running; what it waited for has ended, it goes on when it has its slot again'
+        else format('running; has lent its slot and waits for %s job(s) that it delegated: %s', v_count, left(v_text, 200)) end;
     end if;
     return format('running on %s, attempt %s of %s, last heartbeat %s s ago%s', coalesce(v_text, 'an outside driver'),
       v_job.attempt, v_job.max_attempts, round(extract(epoch from now() - v_lease.heartbeat_at)),
@@ -74,7 +89,8 @@ begin
     return format('waits: job %s is running under the same lock key "%s"', v_text, v_job.lock_key);
   end if;
   if v_agent.max_concurrent is not null then
-    select count(*) into v_count from persona.job_leases as l where l.agent = v_agent.name;
+    select count(*) into v_count from persona.job_leases as l
+    where l.agent = v_agent.name and (not l.is_waiting or l.wants_slot);
     if v_count >= v_agent.max_concurrent then
       return format('waits: agent %s runs %s of at most %s jobs', v_agent.name, v_count, v_agent.max_concurrent);
     end if;

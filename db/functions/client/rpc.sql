@@ -19,4 +19,4 @@ exception when others then
     'ok', false, 'v', 1, 'error', persona._rpc_error(v_sqlstate, v_message, v_detail, v_hint));
 end $$;
 comment on function persona.rpc(text, jsonb) is
-  'Client API. Executes a command (create, create_many, get, list, logs, tree, explain, cancel, cancel_pending, retry, hold, release, update, summary, agents, stats, events, version) with the arguments in body and returns {"ok": true, "v": 1, "data": ...} or {"ok": false, "v": 1, "error": {"code", "message", "retryable", "detail"}}. Writes nothing on error. Each command needs the right to the function behind it.';
+  'Client API. Executes a command (create, create_many, get, list, logs, tree, explain, cancel, cancel_pending, retry, hold, release, answer, questions, update, summary, agents, stats, events, version) with the arguments in body and returns {"ok": true, "v": 1, "data": ...} or {"ok": false, "v": 1, "error": {"code", "message", "retryable", "detail"}}. Writes nothing on error. Each command needs the right to the function behind it.';

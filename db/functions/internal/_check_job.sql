@@ -33,7 +33,7 @@ begin
   end if;
 
   -- Type and agent in one look: this is on the path of every create.
-  select t.default_agent, t.requires_one_of, a as agent into v_found
+  select t.default_agent, t.requires_one_of, t.requires_approval, a as agent into v_found
   from (values (1)) as one
   left join persona.job_types as t on t.name = p_job_type
   left join persona.agents as a
@@ -64,7 +64,8 @@ begin
   then
     perform persona._invalid('payload', p_payload::text, 'agent command needs argv, an array of the program and its arguments');
   end if;
+  v_agent.requires_approval := v_agent.requires_approval or coalesce(v_found.requires_approval, false);
   return v_agent;
 end $$;
 comment on function persona._check_job(text, jsonb, text, interval, interval, integer, text, text) is
-  'Internal. Checks a new job and returns its agent. PJ422, PJ403.';
+  'Internal. Checks a new job and returns its agent; requires_approval is also that of the type. PJ422, PJ403.';

@@ -12,7 +12,13 @@ begin
       perform persona._unpark(array[old.lock_key]);
     end if;
   end if;
-  if new.status = 'pending' then
+  if new.status = 'pending' and (old.status = 'blocked' or new.agent <> old.agent)
+     and persona._needs_approval(new.agent, new.job_type)
+  then
+    -- Not before now: it waited for other jobs first, or was given to another agent.
+    update persona.jobs as j set status = 'held', status_reason = 'needs approval' where j.id = new.id;
+    perform persona._ask_approval(new.id);
+  elsif new.status = 'pending' then
     insert into persona.job_queue (seq, job_id, agent, priority, run_at, lock_key, waits_on)
     values (new.seq, new.id, new.agent, new.priority, new.run_at, new.lock_key, 
       case when new.is_external then 'external' else persona._waits_on(new.agent, new.run_at) end);

@@ -117,6 +117,20 @@ begin
     select c.id into v_id from persona.release_job(p_body ->> 'id') as c;
     return persona._job_json(v_id);
 
+  when 'answer' then
+    perform persona._rpc_check(p_command, 'answer_job', p_body, '{id,text}', '{id,text}');
+    select c.id into v_id from persona.answer_job(p_body ->> 'id', p_body ->> 'text') as c;
+    return persona._job_json(v_id);
+
+  when 'questions' then
+    perform persona._rpc_check(p_command, 'get_job', p_body, '{}', '{}');
+    select coalesce(jsonb_agg(jsonb_build_object(
+      'id', o.job_id, 'shortId', o.short_id, 'kind', o.kind, 'text', o.text, 'askedAt', o.asked_at,
+      'assignedTo', o.agent, 'type', o.job_type, 'taskPreview', o.task_preview) order by o.id), '[]')
+    into v_rows
+    from persona.open_questions as o;
+    return jsonb_build_object('questions', v_rows);
+
   when 'update' then
     perform persona._rpc_check(p_command, 'update_job', p_body, '{id,updatedAt,changes}', '{id,updatedAt,changes}');
     select c.id into v_id from persona.update_job(
@@ -181,10 +195,10 @@ begin
     perform persona._rpc_check(p_command, 'schema_version', p_body, '{}', '{}');
     return jsonb_build_object('tool', 'persona', 'contract', 1, 'schema', persona.schema_version(),
       'capabilities', jsonb_build_array('create', 'create_many', 'get', 'list', 'logs', 'tree', 'explain', 'cancel',
-        'cancel_pending', 'retry', 'hold', 'release', 'update', 'summary', 'agents', 'stats', 'events', 'version'));
+        'cancel_pending', 'retry', 'hold', 'release', 'answer', 'questions', 'update', 'summary', 'agents', 'stats', 'events', 'version'));
   else
     perform persona._invalid('command', p_command,
-      'one of create, create_many, get, list, logs, tree, explain, cancel, cancel_pending, retry, hold, release, update, summary, agents, stats, events, version');
+      'one of create, create_many, get, list, logs, tree, explain, cancel, cancel_pending, retry, hold, release, answer, questions, update, summary, agents, stats, events, version');
   end case;
   return null;
 end $$;

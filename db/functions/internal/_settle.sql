@@ -49,7 +49,7 @@ begin
         -- Some programs report the cost of the whole conversation: only what is new is booked.
         case when i.is_cumulative_cost and j.session_id = i.session_id
           then greatest(0, i.cost_usd - coalesce(j.cost_usd, 0)) else i.cost_usd end as cost_usd,
-        j.attempt, j.max_attempts, j.interruptions, j.agent, j.lock_key, j.cancel_reason, j.status_reason,
+        j.attempt, j.max_attempts, j.interruptions, j.agent, j.lock_key, j.cancel_reason, j.status_reason, j.stop_as,
         l.claimed_at, l.progress, l.progress_text, l.is_external,
         case
           when i.outcome = 'completed' then 'completed'
@@ -83,6 +83,8 @@ begin
           when c.new_status = 'completed' then null
           when c.new_status = 'cancelled' then coalesce(c.cancel_reason, c.error, 'cancelled')
           when c.new_status = 'held' then c.error
+          -- Stopped because something that it delegated failed.
+          when c.new_status = 'failed' and c.stop_as = 'failed' then coalesce(c.cancel_reason, c.error)
           when c.new_status = 'failed' and c.outcome = 'orphaned' then
             case when c.interruptions + 1 >= v_rescue_cap and not c.is_external
               then format('orphaned %s times', c.interruptions + 1) else 'driver lost' end
@@ -94,6 +96,7 @@ begin
           when c.new_status = 'completed' then null
           when c.new_status = 'cancelled' then 'cancelled'
           when c.new_status = 'held' then null
+          when c.new_status = 'failed' and c.stop_as = 'failed' then 'child_failed'
           else coalesce(c.failure_kind, case c.outcome when 'failed' then 'unknown' else c.outcome end)
         end as new_kind
       from current as c

@@ -32,7 +32,8 @@ begin
       cancel_force = j.cancel_force or p_force,
       -- A cancel is not taken back by a later hold.
       stop_as = case when j.stop_as = 'cancelled' then 'cancelled' else p_stop_as end,
-      status_reason = case when 'cancelled' in (p_stop_as, j.stop_as) then 'is being cancelled' else 'is being held' end,
+      status_reason = case when 'cancelled' in (p_stop_as, j.stop_as) then 'is being cancelled'
+        when p_stop_as = 'failed' then 'is being stopped' else 'is being held' end,
       updated_at = greatest(now(), j.updated_at + interval '1 microsecond')
   where j.id = p_id
   returning * into v_job;
@@ -51,4 +52,4 @@ begin
   end if;
   return v_job;
 end $$;
-comment on function persona._stop_job(uuid, text, boolean, text) is 'Internal. Cancels or holds one job.';
+comment on function persona._stop_job(uuid, text, boolean, text) is 'Internal. Cancels or holds one job; p_stop_as failed is for running ones only.';

@@ -64,7 +64,8 @@ begin
       select o.name, case
           when o.max_concurrent is null then v_left
           else least(v_left, o.max_concurrent - (
-            select count(*) from persona.job_leases as l where l.agent = o.name))::integer
+            select count(*) from persona.job_leases as l
+            where l.agent = o.name and (not l.is_waiting or l.wants_slot)))::integer
         end as free
       from persona.open_agents as o
       where (v_runner.agents is null or o.name = any(v_runner.agents))

@@ -1,0 +1,15 @@
+-- A job that waits for what it delegated gives its slot to others. It keeps its lease and its lock key.
+create or replace function persona._lend_slot(p_job_id uuid) returns void
+language plpgsql volatile
+set search_path = pg_catalog, persona, pg_temp as $$
+declare
+  v_agent text;
+begin
+  update persona.job_leases as l set is_waiting = true, wants_slot = false
+  where l.job_id = p_job_id and not l.is_waiting
+  returning l.agent into v_agent;
+  if exists (select from persona.agents as a where a.name = v_agent and a.max_concurrent is not null) then
+    perform persona._wake(v_agent);
+  end if;
+end $$;
+comment on function persona._lend_slot(uuid) is 'Internal. The lease of this job does not count against a limit until _regain_slot.';
