@@ -119,11 +119,9 @@ class Execution:
         """Tell whether its processes stand still until a heartbeat is answered."""
         return self._patience_until is not None
 
-    def suspend(self) -> None:
-        """Stop its processes: it is not known whose the lease is."""
+    def suspended(self) -> None:
+        """Note that its processes were stopped: it is not known whose the lease is."""
         self._patience_until = procfs.boottime() + PATIENCE
-        if self.child is not None:
-            self._processes.freeze(self.child)
 
     def renewed(self, sent_at: float) -> None:
         """Note a heartbeat that the server answered with keep; *sent_at* is when we sent it."""

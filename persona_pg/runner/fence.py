@@ -36,9 +36,11 @@ class Fence:
         loop: asyncio.AbstractEventLoop,
         executions: Callable[[], Collection[Execution]],
         *,
+        freeze: Callable[..., None],
         ask: Callable[[], None],
     ) -> None:
-        """*ask* sends a heartbeat as soon as possible."""
+        """*freeze* stops the trees of children, *ask* sends a heartbeat as soon as possible."""
+        self._freeze = freeze
         self._executions = executions
         self._ask = ask
         self._timer = BootTimer(loop, self._look)
@@ -59,9 +61,16 @@ class Fence:
         now = procfs.boottime()
         late = [e for e in self._executions() if e.fence_at <= now and not e.is_fenced]
         asleep = [e for e in late if now - e.fence_at > _LATE_SECONDS and not e.is_suspended]
+        if asleep:
+            try:
+                # All by one look: for as long as this takes they run on.
+                self._freeze(*(e.child for e in asleep if e.child is not None))
+            except OSError as exc:
+                log.error("cannot stop processes: %s", exc)  # noqa: TRY400
+                asleep = []
         for execution in asleep:
             log.warning("job %s: we were away past its lease", execution.job["short_id"])
-            execution.suspend()
+            execution.suspended()
         for execution in late:
             if execution not in asleep:
                 log.error("job %s: no heartbeat got through, killing it", execution.job["short_id"])

@@ -104,7 +104,12 @@ class Runner:
             self._left.append((runner_id, self._new_delivery(outbox)))
         self._notifier = notify.Notifier()
         self._watchdog = Watchdog(self._loop, self._notifier, notify.watchdog_interval())
-        self._fence = Fence(self._loop, self._executions.values, ask=self._ask_about_leases)
+        self._fence = Fence(
+            self._loop,
+            self._executions.values,
+            freeze=self._processes.freeze,
+            ask=self._ask_about_leases,
+        )
         self._tasks: set[asyncio.Task[None]] = set()
         self._runner_id = ""
         self._cycle: ClaimCycle | None = None

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pgtest
+import psutil
 from chaos.world import CONCURRENCY, GRACE, LEASE, Episode, Runner
 
 from persona_pg.database import Database
 from persona_pg.queue import Queue
-from persona_pg.runner import procfs
+from persona_pg.runner import procfs, spool
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -167,6 +168,65 @@ def runner_stopped(e):
     )
     time.sleep(e.rng.uniform(0.5, 1.5))
     e.a.kill(e.a.pid, signal.SIGCONT)
+
+
+def _fall_asleep(e):
+    """Stop the service as a whole, the runner first: what it starts is to sleep too."""
+    e.strike()
+    pids = [e.a.pid, e.a.guardian]
+    e.a.kill(pids[0], signal.SIGSTOP)
+    pids += [p.pid for p in psutil.Process(pids[0]).children(recursive=True)]
+    for pid in pids[1:]:
+        e.a.kill(pid, signal.SIGSTOP)
+    # Until even its guardian comes too late.
+    time.sleep(LEASE + 1.0 + e.rng.uniform(0.2, 1.0))
+    return pids
+
+
+def _wake_up(e, pids):
+    for pid in pids:
+        e.a.kill(pid, signal.SIGCONT)
+    e.over()
+
+
+@fault(
+    "The machine is asleep past the lease, alone",
+    long=LEASE, has_other=False, interrupts=False, is_slow=True,
+)  # fmt: skip
+def asleep_alone(e):
+    _wake_up(e, _fall_asleep(e))
+
+
+@fault(
+    # So long that few are at their ends when they wake up.
+    "The machine is asleep past the lease, another one is not",
+    long=LEASE * 4, has_other=True, recovers_in=LEASE + AFTER_LEASE, is_slow=True,
+)  # fmt: skip
+def asleep_beside_another(e):
+    mine = e.world.running_on(e.a, e.job_ids)
+    pids = _fall_asleep(e)
+    taken = [
+        one
+        for one in mine
+        if one.end is None and len(e.world.history.executions(e.job_ids)[one.start.job_id]) > 1
+    ]
+    _wake_up(e, pids)
+    e.measure_gone(taken, limit=1.5)
+    e.finish()
+    runs = e.world.history.executions(e.job_ids)
+    # They are alive while they sleep, and then for the instant until they are stopped.
+    allowed = re.compile(
+        rf"job ({'|'.join(one.start.job_id for one in taken)}): (an execution began while another"
+        r"|two executions overlap|an execution .* ended after its outcome)"
+    )
+    e.broken = [words for words in e.broken if not (taken and allowed.match(words))]
+    for one in taken:
+        ends = [run.end for run in runs[one.start.job_id] if run.start == one.start and run.end]
+        e.demand(
+            not [end for end in ends if end.boottime > e.over_at + 1.0],
+            f"job {one.start.job_id}: what slept went on beside another execution",
+        )
+    e.demand(taken or not mine, "nobody took what the sleeper had")
 
 
 @fault("SIGTERM twice", recovers_in=5.0)
@@ -365,6 +425,29 @@ def refused_for_long(e):
     time.sleep(e.rng.uniform(0.5, 2.0))
     e.world.proxy.heal()
     e.over()
+
+
+@fault(
+    "A full disk under the spool, connections refused for longer than the lease",
+    long=LEASE, via_proxy=True, recovers_in=8.0, is_slow=True,
+)  # fmt: skip
+def spool_disk_full(e):
+    dsn = e.world.proxy_dsn
+    path = spool.path_for(e.a.home, e.a.name, dsn).with_suffix(".new")
+    path.parent.mkdir(exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to("/dev/full")
+    said = e.a.output().count("No space left")
+    e.strike()
+    e.world.proxy.refuse()
+    pgtest.eventually(lambda: "No space left" in e.a.output(), 10, what="it notices")
+    time.sleep(max(0.0, e.struck_at + LEASE + 1.0 - procfs.boottime()))
+    e.world.proxy.heal()
+    e.over()
+    e.finish()
+    path.unlink()
+    e.demand(e.a.is_alive, "the runner died of a full disk")
+    e.demand(e.a.output().count("No space left") <= said + 1, "it says so again and again")
 
 
 @fault(

@@ -6,13 +6,14 @@ import shutil
 import subprocess
 import tempfile
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pgtest
 import psycopg
 import pytest
 from chaos.proxy import Proxy
-from chaos.world import LEASE, OWNER, Episode, new_world
+from chaos.world import LEASE, OWNER, Episode, Runner, new_world
 from psycopg.conninfo import make_conninfo
 
 from persona_pg.pgserver import Server
@@ -59,8 +60,9 @@ class Standby(pgtest.TemporaryServer):
 
 
 @pytest.fixture
-def pair():
-    """A world on a primary that commits only together with its standby, and the standby."""
+def pair(request):
+    """A world on a primary, and its standby, without which it commits nothing; or does, if told."""
+    names = "" if getattr(request, "param", "") == "asynchronous" else "*"
     primary = pgtest.TemporaryServer()
     standby = None
     try:
@@ -70,11 +72,12 @@ def pair():
         with new_world(primary) as world:
             standby = Standby(primary)
             with world.superuser("postgres") as admin:
-                admin.execute("alter system set synchronous_standby_names = '*'")
+                admin.execute(f"alter system set synchronous_standby_names = '{names}'")
                 admin.execute("select pg_reload_conf()")
+                wanted = "sync" if names else "async"
                 pgtest.eventually(
                     lambda: admin.execute(
-                        "select 1 from pg_stat_replication where sync_state = 'sync'"
+                        "select 1 from pg_stat_replication where sync_state = %s", (wanted,)
                     ).fetchone(),
                     what="the standby follows",
                 )
@@ -137,3 +140,41 @@ def test_promotion_of_a_standby_while_the_old_primary_is_cut_off(pair):
     runs = world.history.executions(episode.job_ids)
     assert [len(runs[hit.start.job_id]) for hit in episode.affected] == [1, 1, 1]
     assert took < 10
+
+
+@pytest.mark.parametrize("pair", ["asynchronous"], indirect=True)
+def test_p2_a_claim_whose_commit_a_failover_lost_starts_nothing_beside_its_execution(pair):
+    world, standby = pair
+    old = world.server
+    lost = world.runner("lost", via_proxy=True)  # it never hears of the new primary
+    job = world.create("plain", LEASE + 1, 5, run_at=datetime.now(UTC) + timedelta(seconds=2))
+    new = make_conninfo(host=standby.host, port=5432, user=OWNER, dbname=world.database)
+    follower = make_conninfo(new, user="postgres")
+    with psycopg.connect(follower, autocommit=True) as admin:
+        query = "select 1 from persona.jobs where id = %s"
+        pgtest.eventually(lambda: admin.execute(query, (job,)).fetchone(), what="it is copied")
+        admin.execute("alter system set primary_conninfo = ''")
+        admin.execute("select pg_reload_conf()")
+        pgtest.eventually(
+            lambda: not admin.execute("select 1 from pg_stat_wal_receiver").fetchone(),
+            what="it is cut off",
+        )
+    heir = Runner(world, "heir", dsn=new).start(wait=False)  # it waits for a server that writes
+    try:
+        pgtest.eventually(lambda: "next try" in heir.output(), 20, what=heir.output)
+        pgtest.eventually(lambda: world.history.alive([job]), what="it runs")
+        world.proxy.refuse()
+        standby.server.control("promote", "-w")
+        world.server = standby
+        assert world.states([job])[job] in ("pending", "running")  # the new one knows no claim
+        assert world.wait_ended([job], 30) == []
+        assert world.states([job])[job] == "completed"
+    finally:
+        heir.stop()
+        for pid in (lost.pid, lost.guardian):  # it has a result that nobody will take
+            lost.kill(pid)
+        world.server = old
+    assert world.history.overlaps([job]) == []
+    first, second = world.history.executions([job])[job]
+    assert first.end is None
+    assert second.end is not None

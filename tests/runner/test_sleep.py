@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -26,9 +27,15 @@ def sleeper(worker, jobs, ready, tmp_path):
     job = jobs.sh(f"echo $$; while [ ! -e '{flag}' ]; do sleep 0.05; done; echo done")
     leader = int(jobs.first_line(job))
     family = psutil.Process(one.pid).children(recursive=True)
-    pids = [one.pid, *(p.pid for p in family if p.name() != "sleep")]
+    pids = [one.pid, *(p.pid for p in family if name_of(p) not in ("sleep", None))]
     assert leader in pids
     return one, job, pids, flag
+
+
+def name_of(process):
+    with contextlib.suppress(psutil.NoSuchProcess):  # a `sleep` that is over
+        return process.name()
+    return None
 
 
 def send(number, pids):

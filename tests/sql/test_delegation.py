@@ -6,10 +6,11 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from sqltest import Queue
 
 if TYPE_CHECKING:
     from uuid import UUID
+
+    from sqltest import Queue
 
 
 class Job:
@@ -56,7 +57,10 @@ def test_text_goes_where_the_type_looks_for_its_prompt(start, queue):
     assert job.delegate(type="research")["payload"] == {"prompt": "do it"}
     assert job.delegate(type="")["job_type"] == "delegate"
     assert job.delegate(type="shell")["payload"] == {"script": "do it"}
-    assert job.delegate(type="none such", payload={"x": 1})["payload"] == {"prompt": "do it", "x": 1}
+    assert job.delegate(type="none such", payload={"x": 1})["payload"] == {
+        "prompt": "do it",
+        "x": 1,
+    }
 
 
 def test_a_key_is_one_job_over_all_attempts_of_its_parent(start, queue, runner):

@@ -59,7 +59,9 @@ def test_an_answer_records_who_and_when_and_makes_it_pending(queue, runner, held
     assert queue.claim(runner)[0]["id"] == run["id"]
 
 
-def test_only_a_held_job_that_asked_is_answered_and_it_is_not_just_released(queue, runner, ask, held):
+def test_only_a_held_job_that_asked_is_answered_and_it_is_not_just_released(
+    queue, runner, ask, held
+):
     with refused("PJ423", "has not asked"):
         queue.act("answer_job", queue.create(run_at="2099-01-01"), answer="x")
     run = held()
@@ -85,7 +87,9 @@ def test_a_question_repeated_after_a_lost_answer_is_one(queue, runner, ask):
     assert queue.value("select count(*) from persona.questions") == 1
 
 
-def test_a_program_without_conversation_is_given_its_answer_the_second_time(queue, runner, ask, held):
+def test_a_program_without_conversation_is_given_its_answer_the_second_time(
+    queue, runner, ask, held
+):
     run = held()
     queue.act("answer_job", run, answer="the red one")
     [again] = queue.claim(runner)
@@ -103,9 +107,13 @@ def test_within_a_conversation_the_same_question_is_asked_again(queue, runner, a
     assert ask(again) == {"asked": True}
 
 
-def test_a_conversation_is_resumed_with_the_answer_on_its_machine_only(queue, runner, held, connect):
+def test_a_conversation_is_resumed_with_the_answer_on_its_machine_only(
+    queue, runner, held, connect
+):
     queue.agent(keeps_conversation=True)
-    queue.call("update_agent", name="a", changes={"resume_argv": ["claude", "--resume", "{session_id}"]})
+    queue.call(
+        "update_agent", name="a", changes={"resume_argv": ["claude", "--resume", "{session_id}"]}
+    )
     there = queue.runner("there", machine_id="m2")
     run = held()
     queue.act("answer_job", run, answer="the red one")
