@@ -40,6 +40,8 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir _apply_migration.sql
 \set migration 0012_people_and_trees.sql
 \ir _apply_migration.sql
+\set migration 0013_alerts.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_task_preview.sql
@@ -79,8 +81,10 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_child_json.sql
 \ir functions/internal/_claim_external.sql
 \ir functions/internal/_days_since.sql
+\ir functions/internal/_deliver_alert.sql
 \ir functions/internal/_drive_job.sql
 \ir functions/internal/_fail_family.sql
+\ir functions/internal/_fits.sql
 \ir functions/internal/_id_floor.sql
 \ir functions/internal/_invalid.sql
 \ir functions/internal/_is_admin.sql
@@ -106,7 +110,9 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_needs_approval.sql
 \ir functions/internal/_orphan.sql
 \ir functions/internal/_pick_jobs.sql
+\ir functions/internal/_plant_job.sql
 \ir functions/internal/_raise.sql
+\ir functions/internal/_raise_alert.sql
 \ir functions/internal/_refuse_late.sql
 \ir functions/internal/_regain_slot.sql
 \ir functions/internal/_resumption.sql
@@ -126,6 +132,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_upkeep_logs.sql
 \ir functions/internal/_waits_on.sql
 \ir functions/internal/_wake.sql
+\ir functions/internal/_watch_queue_age.sql
 
 -- For creators and readers of jobs.
 \ir functions/client/acknowledge_alerts.sql
@@ -196,8 +203,11 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/admin/rebuild_queue.sql
 \ir functions/admin/register_agent.sql
 \ir functions/admin/register_job_type.sql
+\ir functions/admin/remove_alert_rule.sql
 \ir functions/admin/set_agent_active.sql
+\ir functions/admin/set_alert_rule.sql
 \ir functions/admin/set_setting.sql
+\ir functions/admin/test_alert.sql
 \ir functions/admin/update_agent.sql
 
 \ir roles.sql

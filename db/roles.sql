@@ -63,7 +63,8 @@ declare
       "tick"],
     "persona_admin": [
       "register_agent", "update_agent", "set_agent_active", "drain_runner", "cleanup_old_jobs", "rebuild_queue",
-      "set_setting", "recover_hung_jobs", "tick", "import_jobs", "import_logs", "register_job_type"]}';
+      "set_setting", "recover_hung_jobs", "tick", "import_jobs", "import_logs", "register_job_type",
+      "set_alert_rule", "remove_alert_rule", "test_alert"]}';
   v_role text;
   v_names jsonb;
   v_function regprocedure;

@@ -19,6 +19,12 @@ begin
   end if;
   perform persona._settle(v_lease.runner_id, jsonb_build_array(jsonb_build_object(
     'job_id', p_job_id, 'lease', p_lease, 'outcome', 'orphaned', 'error', p_reason, 'failure_kind', 'orphaned')));
+  if not p_is_dead then
+    perform persona._raise_alert('job_hung', j.id, format('%s job %s of agent %s was lost: %s; it is %s now',
+      j.job_type, j.short_id, j.agent, p_reason, j.status),
+      jsonb_build_object('status', j.status), format('hung:%s:%s', p_job_id, p_lease))
+    from persona.jobs as j where j.id = p_job_id;
+  end if;
   return query
     select j.id, j.short_id, j.status, coalesce(j.error, p_reason) from persona.jobs as j where j.id = p_job_id;
 end $$;

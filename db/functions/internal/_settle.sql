@@ -193,9 +193,8 @@ begin
     perform persona._unpark(v_keys);
   end if;
   if v_failed is not null then
-    insert into persona.alerts (kind, job_id, message)
-    select 'job_failed', j.id, format('%s job %s of agent %s failed after %s attempt(s): %s',
-      j.job_type, j.short_id, j.agent, j.attempt, left(j.error, 500))
+    perform persona._raise_alert('job_failed', j.id, format('%s job %s of agent %s failed after %s attempt(s): %s',
+      j.job_type, j.short_id, j.agent, j.attempt, left(j.error, 500)))
     from persona.jobs as j
     where j.id = any(v_failed);
   end if;

@@ -33,6 +33,8 @@ begin
     select o.id from (select f.id, f.created_at from persona.events as f order by f.id limit 1000) as o
     where o.created_at < now() - make_interval(days => persona._setting('event_retention_days')::integer)));
 
+  perform persona._watch_queue_age();
+
   return jsonb_build_object(
     'recovered', v_recovered, 'runners_lost', v_lost, 'log_partitions', persona._upkeep_logs(tick.log_retention_days));
 end $$;
