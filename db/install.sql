@@ -107,6 +107,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_note_items.sql
 \ir functions/internal/_note_job.sql
 \ir functions/internal/_note_plan.sql
+\ir functions/internal/_notes_tell.sql
 \ir functions/internal/_needs_approval.sql
 \ir functions/internal/_orphan.sql
 \ir functions/internal/_pick_jobs.sql

@@ -92,6 +92,11 @@ class Database:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    @property
+    def dsn(self) -> str:
+        """Where the database is, for a connection of one's own."""
+        return self._dsn
+
     def close(self) -> None:
         """Close the connection; later calls fail."""
         self._pool.close(timeout=1.0)

@@ -117,7 +117,7 @@ def scan_command(
         _show(place, done, written, linked)
     complaints = done.complaints() + [w.complaint() for w in written if w.problem]
     for words in complaints:
-        say(words)
+        say(output.clean(words))
     sys.stdout.flush()
     waiting = done.having("would_create")
     if waiting and not dry_run:

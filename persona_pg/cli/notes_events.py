@@ -26,16 +26,16 @@ class Teller:
             where = f"{line.path}:{line.line}"
             self._tell(line.action, line, f"{line.action} {line.short_id}: {where} {line.question}")
         for words in done.complaints():
-            say(words)
+            say(output.clean(words))
         if waiting := done.having("would_create"):
             reason = waiting[0].reason
-            say(f"{len(waiting)} jobs wait for: persona notes scan --yes ({reason})")
+            say(f"{len(waiting)} new, waiting for: persona notes scan --yes ({reason})")
 
     def written(self, answers: list[Written]) -> None:
         """Tell of answers."""
         for answer in answers:
             if answer.problem:
-                say(answer.complaint())
+                say(output.clean(answer.complaint()))
             else:
                 words = f"answer to {answer.short_id} written: {answer.path}"
                 self._tell("answered", answer, words)

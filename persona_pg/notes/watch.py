@@ -2,7 +2,8 @@
 
 Two notes are looked at once a second, which costs two stat calls: no library is needed, it works
 on every file system, and the day may change.  A change counts when the notes have been quiet for
-a while, so that a question is not sent before it is typed.
+a while, so that a question is not sent before it is typed.  Finished answers are told by the
+database; the wait for them is the only timer there is.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from persona_pg.errors import ConfigurationError, PersonaError
 from persona_pg.notes import answers, files, links
+from persona_pg.notes.news import News
 from persona_pg.notes.scan import scan
 from persona_pg.notes.vault import SETTINGS_FILES, Vault, days_to_scan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from datetime import date
 
     from persona_pg.model import NoteLink
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
 Signatures = dict[str, tuple[int, ...] | None]
 
 INTERVAL = 1.0
-# Finished jobs are asked for so often; a change of the notes asks as well.
-_ANSWERS_EVERY = 5.0
+# The net only, where no notification gets through (a pooler in transaction mode).
+_ANSWERS_EVERY = 60.0
 # After an error that may pass.
 _PAUSE = 10.0
 _PASSING = frozenset({69, 75})
@@ -77,11 +78,16 @@ class Watch:
         self._trouble: str | None = None
         self._settings = self._settings_signatures()
 
-    def run(self, sleep: Callable[[float], None] = time.sleep) -> None:
+    def run(self) -> None:
         """Watch until something ends the process."""
-        while True:
-            self.look(time.monotonic())
-            sleep(INTERVAL)
+        news = News(self._queue.database.dsn, self._vault.name)
+        try:
+            while True:
+                if news.wait(INTERVAL):
+                    self._answers_at = 0.0
+                self.look(time.monotonic())
+        finally:
+            news.close()
 
     def look(self, now: float) -> None:
         """Do what is due."""

@@ -453,6 +453,18 @@ def test_an_answer_is_given_to_one_machine_and_to_another_when_that_one_is_gone(
     assert len(take(queue, "laptop")) == 1
 
 
+def test_those_who_watch_a_vault_are_told_of_an_answer_and_of_nothing_else(queue, runner, scan):
+    scan(note("Why?", "How?"))
+    queue.listen("persona_notes")
+    queue.create(priority=-1)
+    for run, outcome in zip(
+        queue.claim(runner, 3), ("completed", "failed", "completed"), strict=True
+    ):
+        queue.report(runner, run, outcome)
+
+    assert queue.heard() == ["V"]
+
+
 def test_an_answer_is_recorded_once(queue, answered):
     given = {"vault": "V", "job_id": answered["id"]}
     assert queue.one("record_note_answer", **given, answer_path="a.md")["record_note_answer"]
