@@ -34,7 +34,7 @@ def test_every_command_has_help(cli, command):
         assert len(done.stdout.split("\n\n")[1].strip()) > 10
 
 
-@pytest.mark.parametrize("group", ["agents", "runners", "db"])
+@pytest.mark.parametrize("group", ["agents", "runners", "notes", "db"])
 @pytest.mark.no_database
 def test_every_subcommand_has_help(cli, group):
     listed = cli(group, "--help").stdout.partition("Commands:\n")[2]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
-from sqltest import refused
+from sqltest import Queue, refused
 
 TODAY = "2026-03-02"
 YESTERDAY = "2026-03-01"
@@ -33,6 +34,32 @@ def marker(kind, text, **more):
 
 def struck(text):
     return marker("?", text, answered=True)
+
+
+@pytest.fixture(scope="module")
+def shared_connection(databases, postgresql_noproc):
+    name = databases.create(postgresql_noproc.template_dbname)
+    with psycopg.connect(databases.dsn(name, superuser=True)) as conn:
+        yield conn
+    databases.drop(name)
+
+
+@pytest.fixture
+def queue(request):
+    """Functions of the schema: in a transaction that is taken back, or with others connected."""
+    if "connect" in request.fixturenames:
+        found = Queue(request.getfixturevalue("conn"))
+        found.agent(max_attempts=3)
+        yield found
+        assert found.inconsistencies() == []
+        return
+    found = Queue(request.getfixturevalue("shared_connection"))
+    try:
+        found.agent(max_attempts=3)
+        yield found
+        assert found.inconsistencies() == []
+    finally:
+        found.conn.rollback()
 
 
 @pytest.fixture
@@ -331,19 +358,11 @@ def test_an_agent_of_the_admins_choice_does_what_a_marker_asks(queue, scan):
     assert [job["agent"] for job in jobs(queue)] == ["a", "assistant", "researcher"]
 
 
-def test_a_refused_line_keeps_no_other_out_and_is_tried_again(queue, databases, database, scan):
+def test_a_refused_line_keeps_no_other_out_and_is_tried_again(queue, scan):
     queue.one("set_setting", name="note_agents", value={"A": "shell"})
-    queue.run("create role note_client login password 'persona' in role persona_client")
-    try:
-        client = queue.__class__(
-            __import__("psycopg").connect(
-                databases.dsn(database, user="note_client"), autocommit=True
-            )
-        )
-        rows = scan(note(marker("A", "rm"), "why?"), queue=client)
-        client.conn.close()
-    finally:
-        queue.run("drop role note_client")
+    queue.run("set local role persona_client")
+    rows = scan(note(marker("A", "rm"), "why?"))
+    queue.run("reset role")
 
     assert [row["action"] for row in rows] == ["refused", "created"]
     assert "only an admin" in rows[0]["reason"]
@@ -417,9 +436,9 @@ GOOD = {"path": "x.md", "sha256": "0" * 64, "markers": []}
     ],
 )
 def test_bad_arguments_are_named_and_nothing_is_written(queue, notes, match):
-    with refused("PJ422", match):
+    with refused("PJ422", match), queue.conn.transaction():
         queue.call("intake_notes", vault="V", notes=notes, confirmed=True)
-    with refused("PJ422", "vault"):
+    with refused("PJ422", "vault"), queue.conn.transaction():
         queue.call("intake_notes", vault="", notes=[GOOD])
     assert queue.rows("select * from persona.daily_note_state") == []
 
@@ -453,7 +472,9 @@ def test_an_answer_is_given_to_one_machine_and_to_another_when_that_one_is_gone(
     assert len(take(queue, "laptop")) == 1
 
 
-def test_those_who_watch_a_vault_are_told_of_an_answer_and_of_nothing_else(queue, runner, scan):
+def test_those_who_watch_a_vault_are_told_of_an_answer_and_of_nothing_else(
+    connect, queue, runner, scan
+):
     scan(note("Why?", "How?"))
     queue.listen("persona_notes")
     queue.create(priority=-1)
