@@ -233,7 +233,9 @@ def test_an_edit_lets_a_job_that_runs_go_on(queue, runner, scan):
 def test_a_line_that_goes_without_a_new_one_keeps_its_job(queue, scan):
     scan(note("a", "b"))
     assert actions(scan(note("b"))) == [("known", "b")]
-    assert statuses(queue) == {"a": "pending", "b": "pending"}
+    # Nor does a new one elsewhere in the note take its place.
+    assert actions(scan(note("b", "c"))) == [("known", "b"), ("created", "c")]
+    assert set(statuses(queue).values()) == {"pending"}
     assert actions(scan(note("a", "b"))) == [("known", "a"), ("known", "b")]
 
 
@@ -290,14 +292,16 @@ def test_of_equal_lines_striking_or_deleting_one_asks_nothing_again(queue, scan,
     assert len(jobs(queue)) == 2
 
 
-def test_a_question_asked_again_below_its_answer_is_a_new_one(queue, scan):
+def test_a_question_asked_again_beside_its_answer_is_a_new_one(queue, scan):
     scan(note(struck("a"), "a"))
     scan(note(struck("a"), struck("a"), "a"))
-
     assert len(jobs(queue)) == 2
+
+    scan(note("above it", "a", struck("a"), struck("a"), struck("a")))
+    assert [job["payload"]["question"] for job in jobs(queue)] == ["a", "a", "above it", "a"]
     scan(note(struck("a"), "a"))
     scan(note("a"))
-    assert len(jobs(queue)) == 2
+    assert len(jobs(queue)) == 4
 
 
 # -- what a marker asks for
