@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from datetime import datetime
 
 import pytest
@@ -80,8 +81,11 @@ def test_watching(note, popen, queue, runner, eventually):
     assert [event["event"] for event in events] == ["created", "created"]
     assert [event["question"] for event in events] == ["Why?", "tidy"]
     answer(runner)
+    ended = time.monotonic()
     events = [json.loads(watch.stdout.readline())["event"] for _ in range(2)]
     assert events == ["answered", "linked"]
+    # It was told: by itself it looks once a minute.
+    assert time.monotonic() - ended < 30
     assert note.read_text().count("|answer]]") == 1
 
     watch.send_signal(signal.SIGTERM)
