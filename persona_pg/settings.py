@@ -194,6 +194,11 @@ class Settings:
     kill_grace: timedelta = _variable(
         "JOB_KILL_GRACE", _duration("0s", "10m"), timedelta(seconds=10)
     )
+    process_control: str = _variable(
+        "JOB_PROCESS_CONTROL",
+        _matching(r"auto|cgroup|systemd|subreaper", "auto, cgroup, systemd or subreaper"),
+        "auto",
+    )
     output_limit: int = _variable("JOB_OUTPUT_LIMIT", _size("1kB", "1GB"), 10 << 20)
     log_retention_days: int = _variable("JOB_LOG_RETENTION_DAYS", _integer(1, 3650), 30)
     worker_concurrency: int = _variable("WORKER_CONCURRENCY", _integer(1, 1000), 3)

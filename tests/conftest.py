@@ -322,9 +322,9 @@ def worker(persona_env, home, tmp_path, dsn):
     program = shutil.which("persona-worker", path=str(Path(sys.executable).parent))
     started = []
 
-    def start(*arguments, env=None):
+    def start(*arguments, env=None, launcher=()):
         log = tmp_path / f"worker-{len(started)}.log"
-        argv = [program or "persona-worker", *map(str, arguments)]
+        argv = [*launcher, program or "persona-worker", *map(str, arguments)]
         started.append(pgtest.WorkerProcess(argv, persona_env | (env or {}), log))
         return started[-1]
 

@@ -18,11 +18,11 @@ import struct
 import sys
 import time
 
-from persona_pg.runner import procfs, tree
+from persona_pg.runner import control, procfs, tree
 
 TYPE_CHECKING = False  # importing typing would cost the guardian a megabyte
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from persona_pg.runner.guardian_link import GuardianLink
 
@@ -69,6 +69,8 @@ class Guardian:
         self._rest = b""
         self._held: list[int] = []
         self._asleep = procfs.boottime() - time.monotonic()
+        # Where the runner makes the groups of its jobs, if it makes any.
+        self._groups = control.delegated_group()[0]
 
     # -- the socket
 
@@ -153,6 +155,7 @@ class Guardian:
         else:
             patience = now + _AFTER_SLEEP_SECONDS
         if missed:
+            self._find_groups(missed)
             for entry in missed:
                 entry.is_frozen = True
                 entry.deadline = patience
@@ -160,6 +163,7 @@ class Guardian:
         late = [entry for entry in late if not entry.is_frozen or entry.deadline <= now]
         if not late:
             return
+        self._find_groups(late)
         _, survivors = tree.kill([entry.tree for entry in late], (self.runner,), _KILL_SECONDS)
         if survivors:
             return  # looked at again at once
@@ -167,6 +171,13 @@ class Guardian:
             token = entry.tree.token or 0
             self.table.pop(token, None)
             self._send(KILLED, token)
+
+    def _find_groups(self, entries: Iterable[_Entry]) -> None:
+        if not self._groups:
+            return
+        for entry in entries:
+            for group in control.groups_of(self._groups, entry.tree.token or 0):
+                entry.tree.cgroup = group
 
     def seconds_to_sleep(self, now: float) -> float | None:
         """Return how long nothing is due; None: as long as nothing happens."""
@@ -181,6 +192,7 @@ class Guardian:
         """Kill all that the runner has left, registered or not; return what would not die."""
         self.read_records()
         now = procfs.snapshot()
+        self._find_groups(self.table.values())
         trees = [entry.tree for entry in self.table.values()]
         for job in trees:
             leader = now.get(job.pid)
@@ -192,6 +204,9 @@ class Guardian:
             )
         everything = tree.Tree(0, 0, None, procfs.ANY_MARK, instance=self.instance)
         survivors = tree.kill([*trees, everything], (), _LAST_KILL_SECONDS)[1]
+        for job in trees:
+            if job.cgroup:
+                control.remove_group(job.cgroup)
         with contextlib.suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass

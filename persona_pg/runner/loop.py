@@ -19,7 +19,7 @@ import psycopg
 
 from persona_pg import connections, settings
 from persona_pg.errors import DatabaseUnreachable, PersonaError, translated
-from persona_pg.runner import calls, notify, procfs, spool
+from persona_pg.runner import calls, control, notify, procfs, spool
 from persona_pg.runner.claims import ClaimCycle
 from persona_pg.runner.delivery import Delivery
 from persona_pg.runner.execution import Execution
@@ -92,7 +92,9 @@ class Runner:
             # Several tries must fit into a lease.
             deadline=min(20.0, max(5.0, loaded.hung_timeout.total_seconds() / 3)),
         )
-        self._processes = Processes(instance=link.instance)
+        self._control = control.choose(loaded.process_control)
+        self._control.own(str(loaded.home), name)
+        self._processes = Processes(instance=link.instance, control=self._control)
         self._executions: dict[tuple[str, int], Execution] = {}
         self._delivery = self._new_delivery()
         # What is still to be delivered under earlier registrations.
@@ -308,7 +310,10 @@ class Runner:
         self._cycle = ClaimCycle(self._runner_id, net_interval=net.total_seconds() if net else None)
         self._give_up_at = None
         served = ", ".join(self._options.agents) or "all agents"
-        log.info("runner %s is ready: %d at once, %s", self._name, self._concurrency, served)
+        log.info(
+            "runner %s is ready: %d at once, %s; process control: %s",
+            self._name, self._concurrency, served, self._control.kind,
+        )  # fmt: skip
         self._notifier.ready(f"0/{self._concurrency} running")
 
     async def _return(self) -> None:

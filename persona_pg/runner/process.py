@@ -15,10 +15,20 @@ import resource
 import signal
 import sys
 import time
+from dataclasses import replace
 from typing import NamedTuple
 
 from persona_pg.runner import procfs, tree
-from persona_pg.runner.spawn import Child, ChildSpec, DescriptorSeal, Exit, SpawnError, spawn
+from persona_pg.runner.control import Control, members, remove_group
+from persona_pg.runner.spawn import (
+    Child,
+    ChildSpec,
+    DescriptorSeal,
+    Exit,
+    SpawnError,
+    find_program,
+    spawn,
+)
 
 __all__ = ["Child", "ChildSpec", "Exit", "Processes", "SpawnError", "Usage"]
 
@@ -65,8 +75,15 @@ class _Ward:
 class Processes:
     """All children of a runner, and the orphans they leave."""
 
-    def __init__(self, instance: int | None = None, *, walk: bool = False) -> None:
+    def __init__(
+        self,
+        instance: int | None = None,
+        *,
+        walk: bool = False,
+        control: Control | None = None,
+    ) -> None:
         self.instance = instance or procfs.new_instance()
+        self._control = control or Control("subreaper")
         self.is_subreaper = procfs.become_subreaper()
         self._seal = DescriptorSeal()
         self._own_children = procfs.OwnChildren(walk=walk)
@@ -105,9 +122,22 @@ class Processes:
             program = spec.argv[0] if spec.argv else ""
             words = f"program '{program}' cannot be run: {error.strerror}"
             raise SpawnError("resources", words, program) from error
-        child = spawn(spec, spec.token if spec.token is not None else self.new_token())
+        token = spec.token if spec.token is not None else self.new_token()
+        group = ""
+        if self._control.kind != "subreaper":
+            # What cannot be started is refused here, and not by what starts it.
+            find_program(spec.argv[0] if spec.argv else "", spec.env, spec.cwd)
+            argv, group = self._control.wrap(spec.argv, token)
+            spec = replace(spec, argv=argv)
+        try:
+            child = spawn(spec, token)
+        except SpawnError:
+            if group:
+                remove_group(group)
+            raise
         loop = asyncio.get_running_loop()
         ward = self._wards[child.pid] = _Ward(child, loop.create_future())
+        ward.tree.cgroup = group
         if child.pidfd >= 0:
             loop.add_reader(child.pidfd, self._leader_ended, ward)
         else:
@@ -269,7 +299,8 @@ class Processes:
             return
         ended, self._ended = self._ended, {}
         for ward in ended:
-            if not any(owner is ward for owner in self._claimed.values()):
+            is_alone = not any(owner is ward for owner in self._claimed.values())
+            if is_alone and not (ward.tree.cgroup and members(ward.tree.cgroup)):
                 self._finish(ward)
             elif ward.kill_at is None:
                 self._begin_end(ward, ward.child.stray_grace)
@@ -377,6 +408,8 @@ class Processes:
             os.close(child.pidfd)
             child.pidfd = -1
         child.has_exited = True
+        if ward.tree.cgroup:
+            remove_group(ward.tree.cgroup)
         if ward.exited is not None and not ward.exited.done():
             ward.exited.set_result(None)
         ward.gone.set_result(child.exit)
@@ -449,6 +482,8 @@ class Processes:
                     # One that is stopped could not even hear it.
                     tree.signal_all(ward.tree, members, snapshot, signal.SIGCONT)
                 self._watch(members)
+        for ward in late:
+            self._control.kill(ward.tree.cgroup, ward.child.token or 0)
         if late:
             self._watch(tree.kill_round([ward.tree for ward in late]))
 

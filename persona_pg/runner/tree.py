@@ -18,7 +18,7 @@ import select
 import signal
 import sys
 
-from persona_pg.runner import procfs
+from persona_pg.runner import control, procfs
 
 TYPE_CHECKING = False  # importing typing would cost the guardian a megabyte
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ _LOOK_AGAIN_SECONDS = 0.05
 class Tree:
     """What is known of one job's processes."""
 
-    __slots__ = ("group_is_ours", "instance", "known", "mark", "pid", "start_time", "token")
+    __slots__ = (
+        "cgroup", "group_is_ours", "instance", "known", "mark", "pid", "start_time", "token",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -53,6 +55,8 @@ class Tree:
         self.group_is_ours = group_is_ours
         # Instead of one job: everything that a runner ever started.
         self.instance = instance
+        # Its control group, where it has one: whoever is in it is a member.
+        self.cgroup = ""
         # Members seen so far: still ours after their parents are gone.
         self.known: dict[int, int] = {}
 
@@ -129,6 +133,9 @@ class Snapshot:
                 roots.append(process)
         if tree.token is not None:
             roots += self._by_token.get(tree.token, [])
+        if tree.cgroup:
+            inside = control.members(tree.cgroup)
+            roots += [self.processes[pid] for pid in inside if pid in self.processes]
         if tree.instance is not None:
             for token, processes in self._by_token.items():
                 if procfs.instance_of(token) == tree.instance:
@@ -202,6 +209,8 @@ def kill_round(trees: list[Tree], protected: tuple[int, ...] = ()) -> list[procf
     """
     snapshot, members = freeze(trees, protected)
     for tree, processes in members:
+        if tree.cgroup:
+            control.kill_group(tree.cgroup)
         if processes:
             signal_all(tree, processes, snapshot, signal.SIGKILL)
     return [process for _, processes in members for process in processes]
