@@ -40,6 +40,11 @@ _COMMANDS = {
     "runners": ("runners", "runners_group", "List runners, or ask one to finish."),
     "notes": ("notes", "notes_group", "Turn marked lines of daily notes into jobs, and back."),
     "stats": ("status", "stats_command", "Show success rates and durations by job type."),
+    "doctor": (
+        "doctor",
+        "doctor_command",
+        "Look whether everything is in order.",
+    ),
     "bench": ("bench", "bench_command", "Measure the queue, each figure beside its limit here."),
     "service": ("service", "service_group", "Start a runner whenever you log in."),
     "db": ("db", "db_group", "Install and look after the schema and the embedded server."),

@@ -28,6 +28,8 @@ _PREFIX = "persona-"
 # Into the group before the program begins: whatever it starts is born there.
 _ENTER = '{ echo 0 > "$0"; } 2> /dev/null || :; exec "$@"'
 _PROBE_SECONDS = 3.0
+# There where systemd is the system's manager: sd_booted(3).
+_BOOTED = "/run/systemd/system"
 
 
 class Control:
@@ -94,7 +96,10 @@ def choose(wanted: str = "auto") -> Control:
         return Control("cgroup", base=base)
     if wanted == "cgroup":
         return Control("subreaper", f"no cgroup: {why_no_group}")
-    user, why_no_scope = _scopes()
+    if wanted == "auto" and not os.path.exists(_BOOTED):
+        user, why_no_scope = None, "systemd does not run here"
+    else:
+        user, why_no_scope = _scopes()
     if user is not None:
         return Control("systemd", f"no cgroup: {why_no_group}", user=user)
     return Control("subreaper", f"no cgroup: {why_no_group}; no scope: {why_no_scope}")
