@@ -21,6 +21,7 @@ WRONG = {
     "JOB_IDLE_TIMEOUT": "-1",
     "JOB_MAX_ATTEMPTS": "0",
     "JOB_KILL_GRACE": "ages",
+    "PERSONA_VAULT_NAME": "a/b",
     "JOB_PROCESS_CONTROL": "docker",
     "JOB_OUTPUT_LIMIT": "10XB",
     "JOB_LOG_RETENTION_DAYS": "0",
