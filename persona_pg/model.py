@@ -215,8 +215,24 @@ class Agent:
     keeps_conversation: bool
     may_delegate_to: list[str]
     launcher: list[str]
+    resume_argv: list[str] | None
+    requires_approval: bool
     created_at: datetime
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenQuestion:
+    """One row of persona.open_questions."""
+
+    job_id: UUID
+    short_id: str
+    kind: str
+    text: str
+    asked_at: datetime
+    agent: str
+    job_type: str
+    task_preview: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

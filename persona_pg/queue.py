@@ -24,6 +24,7 @@ from persona_pg.model import (
     NoteLine,
     NoteLink,
     NoteQuestion,
+    OpenQuestion,
     Recovered,
     Runner,
     Summary,
@@ -374,10 +375,14 @@ class Queue:
             repeatable=False,
         )
 
-    def cancel_job(self, ref: Ref, reason: str | None = None, *, force: bool = False) -> Job:
-        """Cancel a job; of a running one the runner is told to kill the processes."""
+    def cancel_job(
+        self, ref: Ref, reason: str | None = None, *, force: bool = False, tree: bool = True
+    ) -> Job:
+        """Cancel a job, and with *tree* what it delegated; running ones are killed."""
         return self._one(
-            Job, "persona.cancel_job(%s, reason => %s, force => %s)", (str(ref), reason, force)
+            Job,
+            "persona.cancel_job(%s, reason => %s, force => %s, tree => %s)",
+            (str(ref), reason, force, tree),
         )
 
     def cancel_pending_jobs(self, reason: str | None = None) -> int:
@@ -398,6 +403,16 @@ class Queue:
     def release_job(self, ref: Ref) -> Job:
         """Let a held job run."""
         return self._one(Job, "persona.release_job(%s)", (str(ref),), repeatable=False)
+
+    def answer_job(self, ref: Ref, answer: str) -> Job:
+        """Answer the question for which a job is held, so that it goes on."""
+        return self._one(
+            Job, "persona.answer_job(%s, answer => %s)", (str(ref), answer), repeatable=False
+        )
+
+    def open_questions(self) -> list[OpenQuestion]:
+        """List what waits for a person: questions and approvals, oldest first."""
+        return self._rows(OpenQuestion, "persona.open_questions as r order by r.id", (), alias="r")
 
     # Upkeep
 

@@ -34,6 +34,7 @@ _COMMANDS = {
     "retry": ("control", "retry_command", "Put failed or cancelled jobs back into the queue."),
     "hold": ("control", "hold_command", "Keep jobs from running until they are released."),
     "release": ("control", "release_command", "Let held jobs run."),
+    "answer": ("answer", "answer_command", "Answer what a job asked; without an ID: list."),
     "hung": ("upkeep", "hung_command", "List running jobs that have lost their heartbeat."),
     "cleanup": ("upkeep", "cleanup_command", "Delete old finished jobs."),
     "agents": ("agents", "agents_group", "List, register and change agents."),

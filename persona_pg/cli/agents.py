@@ -117,6 +117,7 @@ _FIELDS = (
     _flag("--admin-only/--for-all", "Whether only an admin may create jobs for it."),
     _flag("--costs-money/--free", "Costs money: one attempt by default."),
     _flag("--keeps-conversation/--forgets", "A retry resumes the conversation."),
+    _flag("--requires-approval/--starts-freely", "Whether a person releases each job first."),
     click.option("--may-delegate-to", multiple=True, metavar="AGENT", help="Repeatable."),
     click.option("--launcher", metavar="'CMD ARG...'", help="Put before the program, like srun."),
     click.option(

@@ -57,6 +57,7 @@ def _each(
 @click.option("--reason", help="Why; it is kept with the job.")
 @click.option("--pending", is_flag=True, help="Cancel everything that has not started instead.")
 @click.option("-y", "--yes", is_flag=True, help="With --pending: do not ask.")
+@click.option("--only", is_flag=True, help="Leave running what they delegated.")
 @click.option("-w", "--wait", is_flag=True, help="Wait until they have ended.")
 @output.json_option
 @pass_app
@@ -68,6 +69,7 @@ def kill_command(
     reason: str | None,
     pending: bool,
     yes: bool,
+    only: bool,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -80,7 +82,7 @@ def kill_command(
     ids = []
 
     def kill(ref: str) -> Job:
-        job = app.queue.cancel_job(ref, reason, force=force)
+        job = app.queue.cancel_job(ref, reason, force=force, tree=not only)
         ids.append(job.id)
         return job
 
@@ -132,7 +134,7 @@ def hold_command(app: App, refs: tuple[str, ...], *, reason: str | None, as_json
 @output.json_option
 @pass_app
 def release_command(app: App, refs: tuple[str, ...], *, as_json: bool) -> None:
-    """Let held jobs run."""
+    """Let held jobs run: also the approval of those that need one."""
     _each(app, refs, app.queue.release_job, _is_now, as_json=as_json)
 
 

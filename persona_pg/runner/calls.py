@@ -96,6 +96,14 @@ def claim(runner_id: str, connection: int, count: int) -> Step:
     )
 
 
+def job_call(runner_id: str, job_id: str, lease: int, command: str, body: str) -> Step:
+    """job_call: {ok, data} or {ok, error}."""
+    return Step(
+        b"select persona.job_call($1, $2, $3::bigint, $4, $5)",
+        (runner_id, job_id, str(lease), command, body),
+    )
+
+
 def listening() -> Step:
     """pg_listening_channels: the channels that this session hears."""
     return Step(b"select to_json(array(select pg_listening_channels()))")

@@ -7,12 +7,13 @@ the program said of itself in its structured output, its exit code. No text is s
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from typing import TYPE_CHECKING, Any, Literal
 
 from persona_pg import verdict
 from persona_pg.runner import procfs, render
-from persona_pg.runner.outbox import LogWriter, Outbox
+from persona_pg.runner.outbox import LogWriter, Outbox, storable
 from persona_pg.runner.output import OutputPump
 from persona_pg.runner.process import ChildSpec, SpawnError
 
@@ -20,16 +21,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from persona_pg.runner.guardian_link import GuardianLink
+    from persona_pg.runner.jobdesk import JobDesk
     from persona_pg.runner.process import Child, Exit, Processes, Usage
     from persona_pg.settings import Settings
 
-Reason = Literal["lost", "lease", "cancel", "timeout", "idle_timeout", "drain"]
+Reason = Literal["lost", "lease", "cancel", "ask", "timeout", "idle_timeout", "drain"]
 
 # A stop for one of these is not overruled by a later one of a weaker kind.
 _RANK: dict[Reason, int] = {
     "drain": 1,
     "idle_timeout": 2,
     "timeout": 2,
+    "ask": 3,
     "cancel": 3,
     "lease": 4,
     "lost": 5,
@@ -53,6 +56,7 @@ class Execution:
         processes: Processes,
         link: GuardianLink,
         outbox: Outbox,
+        desk: JobDesk,
         lease_base: float,
         on_start: Callable[[Execution, Sequence[str]], None],
         on_end: Callable[[Execution], None],
@@ -70,10 +74,17 @@ class Execution:
         self._link = link
         self._log = LogWriter(outbox, self.job_id, self.lease)
         self._outbox = outbox
+        self._desk = desk
+        # What the job has said of itself through its socket.
+        self.progress: tuple[float, str | None] | None = None
+        self.given_result: Any = None
+        self._is_waiting = False
+        self._waited_until = 0.0
+        self._session_id: str | None = None
         self._on_start = on_start
         self._on_end = on_end
         self._pump: OutputPump | None = None
-        self._is_output_paused = False
+        self.is_output_paused = False
         self._reader = verdict.open_reader(job["output_format"])
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._lease_base = lease_base
@@ -145,6 +156,7 @@ class Execution:
             if self.reason != "lost":
                 self._outbox.add_report(self._log, report)
         finally:
+            self._desk.close(self)
             for timer in self._timers.values():
                 timer.cancel()
             self._link.release(self.token)
@@ -152,7 +164,12 @@ class Execution:
 
     async def _run(self) -> dict[str, Any]:
         try:
-            command = render.command(self.job, self._settings, self._environ, self.timeout)
+            resumption = await self._resumption()
+            if isinstance(resumption, str):
+                return self._report("given_back", error=resumption)
+            command = render.command(
+                self.job, self._settings, self._environ, self.timeout, resumption
+            )
         except render.RenderError as exc:
             return self._not_started(f"agent {self.job['agent']}: {exc}", "not_found")
         if self.reason is not None:
@@ -161,11 +178,13 @@ class Execution:
             # We were stopped, or the network was slow: by now the job may be somebody else's.
             return self._report("given_back", error="the answer to its claim came too late")
         self._link.register(self.token, self._guardian_deadline)
+        self._session_id = command.session_id
+        limit = self.job.get("output_limit") or self._settings.output_limit
         try:
             self.child = child = self._processes.spawn(
                 ChildSpec(
                     argv=command.argv,
-                    env=command.env,
+                    env=self._with_socket(command.env, limit),
                     cwd=command.cwd,
                     stdin=command.stdin,
                     token=self.token,
@@ -178,12 +197,12 @@ class Execution:
         self._on_start(self, command.argv)
         self._pump = OutputPump(
             child,
-            limit_bytes=self.job.get("output_limit") or self._settings.output_limit,
+            limit_bytes=limit,
             on_line=self._on_line,
             on_bytes=self._reader.feed,
             on_notice=self._on_notice,
         )
-        if self._is_output_paused:
+        if self.is_output_paused:
             self._pump.pause()
         self._arm("timeout", self.timeout, self._total_timeout)
         if self.idle_timeout is not None:
@@ -191,6 +210,38 @@ class Execution:
         exit_ = await self._processes.wait_gone(child)
         await self._pump.finish(grace=_OUTPUT_GRACE)
         return self._ended(exit_)
+
+    async def _resumption(self) -> dict[str, Any] | str | None:
+        """Ask how to go on with the conversation, where there is one; a text: nobody can say."""
+        if not (self.job["keeps_conversation"] and self.job["session_id"]):
+            return None
+        answer = await self._desk.requests.call(self.job_id, self.lease, "resume", {})
+        if not answer["ok"]:
+            return str(answer["error"]["message"])
+        found: dict[str, Any] = answer["data"]
+        return found
+
+    def _with_socket(self, env: Mapping[str, str], limit: int) -> Mapping[str, str]:
+        path = self._desk.open(self, limit)
+        if path is None:
+            return env
+        programs = f"{self._desk.programs}{os.pathsep}{env.get('PATH', os.defpath)}"
+        return {**env, "PERSONA_SOCKET": path, "PATH": programs}
+
+    @property
+    def is_waiting(self) -> bool:
+        """Tell whether it waits for what it delegated: its silence is no sign of anything."""
+        return self._is_waiting
+
+    @is_waiting.setter
+    def is_waiting(self, value: bool) -> None:
+        self._is_waiting = value
+        self._waited_until = time.monotonic()
+
+    def write_log(self, level: str, text: str, *, is_part: bool) -> None:
+        """Take a line that the job wrote through its socket."""
+        details = {"source": "job", **({"part": True} if is_part else {})}
+        self._log.write("system", level, text, details=details)
 
     def stop(self, reason: Reason, *, force: bool = False, detail: str | None = None) -> None:
         """End the processes: SIGTERM, grace, SIGKILL; the strongest reason given is reported."""
@@ -204,7 +255,7 @@ class Execution:
         self._is_forced |= force
         if self.reason is None or _RANK[reason] > _RANK[self.reason]:
             self.reason = reason
-        if reason == "cancel":
+        if reason in ("cancel", "ask"):
             self._cancel_reason = detail
         if self.child is not None:
             lease_left = max(0.0, self._guardian_deadline - procfs.boottime())
@@ -225,6 +276,7 @@ class Execution:
         words = {
             "timeout": self._timeout_words,
             "idle_timeout": self._silence_words,
+            "ask": f"asked: {self._cancel_reason}",
             "cancel": f"cancelled: {self._cancel_reason or 'no reason given'}",
             "lease": "the lease could not be renewed in time",
         }[reason]
@@ -232,13 +284,13 @@ class Execution:
 
     def pause_output(self) -> None:
         """Read nothing until resume_output: the job waits in its writes."""
-        self._is_output_paused = True
+        self.is_output_paused = True
         if self._pump is not None:
             self._pump.pause()
 
     def resume_output(self) -> None:
         """Read on."""
-        self._is_output_paused = False
+        self.is_output_paused = False
         if self._pump is not None:
             self._pump.resume()
 
@@ -249,6 +301,9 @@ class Execution:
             beat["pid"] = self.child.pid
             beat["pid_started"] = str(self.child.start_time)
             beat["token"] = self.token
+        if self.progress is not None:
+            beat["progress"], text = self.progress
+            beat["progress_text"] = None if text is None else storable(text)
         if usage is not None:
             now = procfs.boottime()
             if self._cpu_seen is not None and now > self._cpu_seen[0]:
@@ -269,9 +324,9 @@ class Execution:
     def _look_for_silence(self) -> None:
         assert self._pump is not None
         assert self.idle_timeout is not None
-        silent = time.monotonic() - self._pump.last_output_at
-        if self._is_output_paused:
-            # It is we who do not read: the silence is not the job's.
+        silent = time.monotonic() - max(self._pump.last_output_at, self._waited_until)
+        if self.is_output_paused or self._is_waiting:
+            # It is we who do not read, or it waits for others: the silence is not the job's.
             self._arm("idle", self.idle_timeout, self._look_for_silence)
         elif silent >= self.idle_timeout:
             self.stop("idle_timeout")
@@ -307,8 +362,9 @@ class Execution:
             exit_code=exit_.code,
             error=ruling.error,
             failure_kind=ruling.failure_kind,
-            result=_with_details(ruling),
-            session_id=ruling.session_id,
+            result=_merged(_with_details(ruling), self.given_result),
+            # A program that was stopped could not say which conversation it had begun.
+            session_id=ruling.session_id or (self._session_id if self.reason else None),
             model=ruling.model,
             pid=child.pid,
         )
@@ -328,6 +384,7 @@ class Execution:
         ours: dict[str, tuple[str, str | None, str | None]] = {
             "timeout": ("timeout", self._timeout_words, "timeout"),
             "idle_timeout": ("idle_timeout", self._silence_words, "idle_timeout"),
+            "ask": ("held", None, None),
             "cancel": ("cancelled", self._cancel_reason, "cancelled"),
             "lease": ("orphaned", "the lease could not be renewed in time", "orphaned"),
             "drain": ("given_back", "its runner was stopped", None),
@@ -353,6 +410,13 @@ class Execution:
         else:
             error = f"agent {agent}: {exc}"
         return self._not_started(error, "not_found")
+
+
+def _merged(found: dict[str, Any] | None, given: Any) -> dict[str, Any] | None:
+    """Return the program's answer together with the result that the job has set itself."""
+    if given is None:
+        return found
+    return {**(found or {}), **(given if isinstance(given, dict) else {"value": given})}
 
 
 def _with_details(ruling: verdict.Verdict) -> dict[str, Any] | None:

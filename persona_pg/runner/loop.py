@@ -24,6 +24,8 @@ from persona_pg.runner.claims import ClaimCycle
 from persona_pg.runner.delivery import Delivery
 from persona_pg.runner.execution import Execution
 from persona_pg.runner.fence import Fence
+from persona_pg.runner.jobdesk import JobDesk
+from persona_pg.runner.jobfolder import JobFolder
 from persona_pg.runner.process import Processes
 from persona_pg.runner.session import CHANNELS, ConnectionLost, Session, StepError
 from persona_pg.runner.watchdog import Watchdog
@@ -58,6 +60,8 @@ _SHORT_CONNECTION_SECONDS = 5.0
 # After a program could not be started for want of processes or memory: doubling up to this.
 _LONGEST_REST_SECONDS = 30.0
 _LOGGED_COMMAND = 200
+# So many jobs may wait for what they delegated; then no more are claimed.
+_MOST_WAITING = 100
 # So often is the database asked to take what an earlier runner has left, before we begin without.
 _LEFT_TRIES = 10
 
@@ -111,6 +115,16 @@ class Runner:
             self._executions.values,
             freeze=self._processes.freeze,
             ask=self._ask_about_leases,
+        )
+        self._folder = JobFolder(loaded.home, name, self._environ)
+        self._desk = JobDesk(
+            self._folder,
+            self._processes,
+            self._executions.values,
+            concurrency=lambda: self._concurrency,
+            kick=self._kick.set,
+            on_lent=self._claim_again,
+            on_progress=self._beat_soon,
         )
         self._tasks: set[asyncio.Task[None]] = set()
         self._runner_id = ""
@@ -198,6 +212,7 @@ class Runner:
             due.append(self._connect_at)
         else:
             due += [self._beat_at, self._tick_at, self._reconcile_at, self._delivery.next_at()]
+            due.append(self._desk.requests.next_at())
             if self._cycle is not None and self._free_slots() > 0:
                 claim_at = self._cycle.next_at
                 due.append(None if claim_at is None else max(claim_at, self._rest_until))
@@ -206,7 +221,9 @@ class Runner:
     def _free_slots(self) -> int:
         if self._drain_deadline is not None or self._claims_left == 0 or self._link.lost:
             return 0
-        return self._concurrency - len(self._executions)
+        # Jobs that wait have lent their slots, but are there all the same.
+        room = self._concurrency + _MOST_WAITING - len(self._executions)
+        return min(self._concurrency - self._desk.waits.taken, room)
 
     def _is_over(self) -> bool:
         if self._executions:
@@ -234,6 +251,7 @@ class Runner:
         await self._spool.close()
         self._session.close()
         self._fence.close()
+        self._folder.close()
         self._link.close()
 
     # Talking to the database
@@ -324,6 +342,7 @@ class Runner:
         self._cycle.connection = await self._one(calls.open_connection(self._runner_id))
         self._reconciled(await self._one(self._reconcile()))
         self._reconcile_at = self._loop.time() + _RECONCILE_AGAIN_SECONDS
+        self._desk.waits.look()
         self._cycle.wake()
         self._beat_at = 0.0
         log.info("connected to the database again")
@@ -393,6 +412,7 @@ class Runner:
         if now >= self._beat_at or (is_tick_due and self._executions):
             due.append(self._heartbeat(now, sent_at))
         due += self._delivery.steps(self._runner_id, now)
+        due += self._desk.requests.steps(self._runner_id, now)
         if self._reconcile_at is not None and now >= self._reconcile_at:
             self._reconcile_at = None
             due.append(([self._reconcile()], lambda a: self._reconciled(a[0])))
@@ -458,6 +478,7 @@ class Runner:
             self._begin_drain()
         if isinstance(tick, StepError):
             tick.complain("upkeep")
+        self._desk.waits.look()  # the net, as the poll interval is for claims
         if not isinstance(heard, StepError) and not set(CHANNELS) <= set(heard):
             # Somebody between us and the server, or a session that was reset: it works, but deaf.
             log.error("this connection hears no notifications any more: opening another one")
@@ -491,6 +512,7 @@ class Runner:
             processes=self._processes,
             link=self._link,
             outbox=self._delivery.outbox,
+            desk=self._desk,
             lease_base=sent_at,
             on_start=self._on_execution_start,
             on_end=self._on_execution_end,
@@ -499,8 +521,17 @@ class Runner:
         task = self._loop.create_task(execution.run())
         self._tasks.add(task)
         task.add_done_callback(self._on_task_done)
-        self._beat_at = min(self._beat_at, self._loop.time() + _PID_REPORT_SECONDS)
+        self._beat_soon()
         self._show_status()
+
+    def _beat_soon(self) -> None:
+        self._beat_at = min(self._beat_at, self._loop.time() + _PID_REPORT_SECONDS)
+        self._kick.set()
+
+    def _claim_again(self) -> None:
+        if self._cycle is not None and self._drain_deadline is None:
+            self._cycle.wake()
+        self._kick.set()
 
     def _on_execution_start(self, execution: Execution, argv: Sequence[str]) -> None:
         if self._options.verbose:
@@ -515,8 +546,7 @@ class Runner:
     def _on_execution_end(self, execution: Execution) -> None:
         self._executions.pop((execution.job_id, execution.lease), None)
         self._rest(needed=execution.was_not_startable)
-        if self._cycle is not None and self._drain_deadline is None:
-            self._cycle.wake()
+        self._claim_again()
         self._on_output()
         self._show_status()
 
@@ -561,6 +591,8 @@ class Runner:
             if self._cycle is not None and (not served or payload == "*" or payload in served):
                 self._cycle.wake()
                 self._kick.set()
+        elif payload == f"children {self._runner_id}":
+            self._desk.waits.look()
         elif payload == self._runner_id:
             if channel == "persona_cancel":
                 self._beat_at = 0.0

@@ -39,8 +39,8 @@ _PAUSE_PER_COST = 9.0
 _CHEAP_SECONDS = 0.0005
 _WATCHED_AT_MOST = 256
 _POLL_SECONDS = 0.02
-# Two pipes and a pidfd; and what the runner has open itself, or opens to look at processes.
-_DESCRIPTORS_OF_A_JOB = 3
+# Two pipes, a pidfd and a socket; and what the runner has open itself, or opens for a look.
+_DESCRIPTORS_OF_A_JOB = 4
 _DESCRIPTORS_KEPT = 40
 # A zombie of ours without a token may be waited for by other code in this process.
 _FOREIGN_ZOMBIE_SECONDS = 10.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,19 +58,37 @@ class Command:
     env: Mapping[str, str]
     cwd: str
     stdin: bytes | None
+    # The conversation that it begins or resumes, where that is known beforehand.
+    session_id: str | None
 
 
 def command(
-    job: Mapping[str, Any], settings: Settings, environ: Mapping[str, str], timeout: float
+    job: Mapping[str, Any],
+    settings: Settings,
+    environ: Mapping[str, str],
+    timeout: float,
+    resumption: Mapping[str, Any] | None = None,
 ) -> Command:
-    """Return the command line, environment, working directory and input of a claimed job."""
+    """Return the command line, environment, working directory and input of a claimed job.
+
+    A *resumption* says how it goes on with its conversation.
+    """
     values = _values(job, settings, environ, timeout)
+    session_id = None
     script = [_fill(element, values) for element in job.get("script_argv") or ()]
     if len(script) > 1 and _is_file(script[1]):
         argv, stdin = script, None
     else:
-        values["prompt"] = _prompt(job, values)
-        argv = _argv(job["argv"], values)
+        prompt, arguments = _prompt(job, values), job["argv"]
+        if resumption is not None and resumption["argv"]:
+            arguments, session_id = resumption["argv"], values["session_id"]
+            prompt = resumption["prompt"] or resumption["preface"] + prompt
+        else:
+            prompt += _answers(job["payload"])
+            if any("{new_session_id}" in argument for argument in arguments):
+                session_id = values["new_session_id"]
+        values["prompt"] = prompt
+        argv = _argv(arguments, values)
         template = job.get("stdin_template")
         stdin = None if template is None else _fill(template, values)
     cwd = _fill(job.get("workdir") or "", values) or environ.get("HOME") or "/"
@@ -78,6 +97,7 @@ def command(
         env=_environment(job, settings, environ, cwd),
         cwd=cwd,
         stdin=None if stdin is None else stdin.encode("utf-8", "surrogatepass"),
+        session_id=session_id,
     )
 
 
@@ -106,6 +126,7 @@ def _values(
         "attempt": job["attempt"],
         "timeout": seconds(timeout),
         "session_id": job.get("session_id") or "",
+        "new_session_id": str(uuid.uuid4()),
     }
 
 
@@ -118,6 +139,16 @@ def _prompt(job: Mapping[str, Any], values: Mapping[str, Any]) -> str:
             raise RenderError(f"prompt file {path} cannot be read: {exc.strerror}") from exc
     template = job.get("prompt_template")
     return _fill("{payload.prompt}" if template is None else template, values)
+
+
+def _answers(payload: Mapping[str, Any]) -> str:
+    """Return what a person has answered, for a program that has forgotten its questions."""
+    given = payload.get("answers")
+    return "".join(
+        f"\n\nYou asked: {_text(one.get('question'))}\nAnswer: {_text(one.get('answer'))}"
+        for one in (given if isinstance(given, list) else ())
+        if isinstance(one, dict) and "answer" in one
+    )
 
 
 def _prompt_file(job: Mapping[str, Any], values: Mapping[str, Any]) -> Path | None:

@@ -1,0 +1,199 @@
+"""The unix socket of one execution: who may speak, how much, and in which form.
+
+A request is one line of JSON, an answer too.  Only processes of the job may speak, by what the
+kernel says of the other end.  That is no wall between jobs of one Unix user: they could trace each
+other anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import struct
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+_BACKLOG = 16
+_CONNECTIONS = 40
+# One message, and all that is not answered yet together.
+_LONGEST = 4 << 20
+_BUFFERED = 8 << 20
+_CHUNK = 65536
+_SEND_SECONDS = 10.0
+_REST_SECONDS = 0.5
+
+Answer = dict[str, Any]
+
+
+def failure(code: str, message: str) -> Answer:
+    """Return the answer that refuses a request."""
+    error = {"code": code, "message": message, "retryable": code == "busy", "detail": {}}
+    return {"ok": False, "error": error}
+
+
+class JobSocket:
+    """Listens for the processes of one job."""
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        is_member: Callable[[int], bool],
+        answer: Callable[[Answer], Awaitable[Answer]],
+    ) -> None:
+        self.path = path
+        self._is_member = is_member
+        self._answer = answer
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._buffered = 0
+        self._listener = socket.socket(socket.AF_UNIX)
+        try:
+            self._listener.setblocking(False)
+            self._listener.bind(path)
+            os.chmod(path, 0o600)  # noqa: PTH101 - this is on the way of every job's start
+            self._listener.listen(_BACKLOG)
+        except BaseException:
+            self._listener.close()
+            raise
+        self._loop.add_reader(self._listener, self._accept)
+
+    def close(self) -> None:
+        """Hang up: the job has ended."""
+        if self._listener.fileno() < 0:
+            return
+        self._loop.remove_reader(self._listener)
+        self._listener.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self.path)  # noqa: PTH108 - as above
+        for task in self._tasks:
+            task.cancel()
+
+    def _accept(self) -> None:
+        try:
+            connection = self._listener.accept()[0]
+        except BlockingIOError:
+            return
+        except OSError:
+            # No descriptors left, most likely: it stays in the backlog for a moment.
+            self._loop.remove_reader(self._listener)
+            self._loop.call_later(_REST_SECONDS, self._accept_again)
+            return
+        connection.setblocking(False)
+        task = self._loop.create_task(self._serve(connection))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _accept_again(self) -> None:
+        if self._listener.fileno() >= 0:
+            self._loop.add_reader(self._listener, self._accept)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        with connection, contextlib.suppress(OSError, TimeoutError):
+            refusal = self._refusal(connection)
+            if refusal is not None:
+                await self._send(connection, refusal)
+                return
+            buffer = bytearray()
+            while (line := await self._line(connection, buffer)) is not None:
+                answer = await self._answered(connection, line)
+                if answer is None:
+                    return
+                await self._send(connection, answer)
+
+    async def _line(self, connection: socket.socket, buffer: bytearray) -> bytes | None:
+        """Return the next line; None: there is none, or it is too long."""
+        looked = counted = 0
+        try:
+            while (at := buffer.find(b"\n", looked)) < 0:
+                looked = len(buffer)
+                self._buffered += looked - counted
+                counted = looked
+                if looked > _LONGEST or self._buffered > _BUFFERED:
+                    await self._send(connection, failure("invalid", "the request is too long"))
+                    return None
+                data = await self._loop.sock_recv(connection, _CHUNK)
+                if not data:
+                    return None
+                buffer += data
+        finally:
+            self._buffered -= counted
+        line = bytes(buffer[:at])
+        del buffer[: at + 1]
+        return line
+
+    def _refusal(self, connection: socket.socket) -> Answer | None:
+        pid, uid = _peer(connection)
+        if uid != os.getuid() or not self._is_member(pid):
+            return failure("denied", "only processes of this job may use its socket")
+        if len(self._tasks) > _CONNECTIONS:
+            return failure("busy", f"{_CONNECTIONS} requests of this job are under way")
+        return None
+
+    async def _answered(self, connection: socket.socket, line: bytes) -> Answer | None:
+        """Answer a request, unless whoever made it goes away meanwhile: None."""
+        try:
+            request = json.loads(line.decode("utf-8", "replace"))
+        except (ValueError, RecursionError):
+            request = None
+        if not isinstance(request, dict) or not isinstance(request.get("command"), str):
+            return failure("invalid", "a request is a JSON object with a command, in one line")
+        if not isinstance(request.setdefault("body", {}), dict):
+            return failure("invalid", "the body of a request is a JSON object")
+        work = asyncio.ensure_future(self._answer(request))
+        gone = asyncio.ensure_future(_hung_up(connection))
+        try:
+            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
+            return work.result() if work.done() else None
+        finally:
+            for future in (work, gone):
+                if not future.done():
+                    future.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await future
+
+    async def _send(self, connection: socket.socket, answer: Answer) -> None:
+        data = json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        async with asyncio.timeout(_SEND_SECONDS):
+            await self._loop.sock_sendall(connection, data)
+
+
+async def _hung_up(connection: socket.socket) -> None:
+    """Return when the other end is closed, taking nothing that it has sent."""
+    loop = asyncio.get_running_loop()
+    readable: asyncio.Future[None] = loop.create_future()
+
+    def look() -> None:
+        try:
+            data = connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        loop.remove_reader(connection)
+        if not data and not readable.done():
+            readable.set_result(None)
+
+    loop.add_reader(connection, look)
+    try:
+        await readable
+    finally:
+        if connection.fileno() >= 0:
+            loop.remove_reader(connection)
+
+
+def _peer(connection: socket.socket) -> tuple[int, int]:
+    """Return process and user at the other end, as the kernel knows them."""
+    if sys.platform == "darwin":
+        # LOCAL_PEERPID of SOL_LOCAL; that it is our user's is what the mode of the socket says.
+        packed = connection.getsockopt(0, 2, struct.calcsize("i"))
+        return struct.unpack("i", packed)[0], os.getuid()
+    packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+    pid, uid, _ = struct.unpack("3i", packed)
+    return pid, uid
