@@ -42,6 +42,8 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir _apply_migration.sql
 \set migration 0013_alerts.sql
 \ir _apply_migration.sql
+\set migration 0014_agent_fields.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_task_preview.sql

@@ -94,6 +94,8 @@ _AGENT_TYPES = {
     "keeps_conversation": "boolean",
     "may_delegate_to": "text[]",
     "launcher": "text[]",
+    "resume_argv": "text[]",
+    "requires_approval": "boolean",
 }
 
 _FULL_JOB = f"{columns(Job, 'r')}, d.hung, d.waiting_for"

@@ -97,6 +97,7 @@ def _flag(option: str, text: str) -> Callable[..., Any]:
     return click.option(option, default=None, help=text)
 
 
+_RESUME = "Instead of the program where a conversation is resumed; {session_id} is its id."
 _FIELDS = (
     _text("--description", "What it is for, in a sentence."),
     _text("--role", "Its role, such as researcher."),
@@ -118,6 +119,7 @@ _FIELDS = (
     _flag("--costs-money/--free", "Costs money: one attempt by default."),
     _flag("--keeps-conversation/--forgets", "A retry resumes the conversation."),
     _flag("--requires-approval/--starts-freely", "Whether a person releases each job first."),
+    click.option("--resume", "resume_argv", metavar="'CMD ARG...'", help=_RESUME),
     click.option("--may-delegate-to", multiple=True, metavar="AGENT", help="Repeatable."),
     click.option("--launcher", metavar="'CMD ARG...'", help="Put before the program, like srun."),
     click.option(
@@ -179,10 +181,11 @@ def _given(argv: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
         fields[_FLAGS.get(name, name)] = value
     if isinstance(fields.get("env"), tuple):
         fields["env"] = _environment(fields["env"])
-    if isinstance(fields.get("launcher"), str):
-        import shlex
+    for name in ("launcher", "resume_argv"):
+        if isinstance(fields.get(name), str):
+            import shlex
 
-        fields["launcher"] = shlex.split(fields["launcher"])
+            fields[name] = shlex.split(fields[name])
     if isinstance(fields.get("may_delegate_to"), tuple):
         fields["may_delegate_to"] = list(fields["may_delegate_to"])
     if argv:

