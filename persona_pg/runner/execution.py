@@ -250,7 +250,8 @@ class Execution:
                 self.reason = reason
                 self._processes.begin_stop(self.child, 0.0)  # what it has left behind
             return
-        if reason == self.reason and force <= self._is_forced:
+        is_known = reason == self.reason or (reason == "cancel" and self.reason == "ask")
+        if is_known and force <= self._is_forced:
             return  # asked for again: each heartbeat says so until we have reported
         self._is_forced |= force
         if self.reason is None or _RANK[reason] > _RANK[self.reason]:

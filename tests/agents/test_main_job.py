@@ -121,3 +121,35 @@ def test_what_a_bash_tool_leaves_behind_is_ended_with_the_job(
     assert "started" in json.dumps(results[-1].body)
     assert "left behind" in cli("logs", job_id).stdout
     assert processes_left([job_id]) == []
+
+
+def test_a_question_from_a_bash_tool_is_answered_in_the_same_conversation(
+    research, info, conn, cli, *, standin, worker, real_claude, home
+):
+    columns = "argv, resume_argv"
+    argv, resume = conn.execute(
+        f"select {columns} from persona.agents where name = 'researcher'"
+    ).fetchone()
+    for one in (argv, resume):
+        one[one.index("--allowedTools") + 1] = "Bash"
+    conn.execute(
+        "select persona.register_agent('researcher', argv => %s, resume_argv => %s)", (argv, resume)
+    )
+    standin.tool_command = "persona-job ask 'Red or blue?'"
+
+    job_id = research("tool")
+
+    held = info(job_id)
+    assert (held["status"], held["statusReason"]) == ("held", "question: Red or blue?")
+    assert cli("answer", job_id, "Blue, of course").returncode == 0
+    env = json.dumps(programs.settings("claude", home, standin.url("good")))
+    conn.execute("select persona.register_agent('researcher', env => %s)", (env,))
+    path = f"{real_claude}{os.pathsep}/usr/local/bin:/usr/bin:/bin"
+    assert worker("--drain", "--name", "second", env={"PATH": path}).wait(60) == 0
+    ended = info(job_id)
+    ended = info(job_id)
+    assert (ended["status"], ended["result"]["text"]) == ("completed", standin.answer)
+    assert ended["sessionId"] == held["sessionId"]
+    last = json.dumps(standin.asked("good")[-1].body)
+    assert "Blue, of course" in last
+    assert "What is the answer?" in last

@@ -184,6 +184,16 @@ def test_rpc_lists_and_answers(queue, held):
     assert rpc("answer", {"id": str(run["id"]), "text": "blue"})["status"] == "pending"
 
 
+def test_another_command_line_does_not_resume_with_the_old_one(queue):
+    def resumes(**changes):
+        row = queue.one("update_agent", name="researcher", changes=changes)
+        return row["resume_argv"]
+
+    assert resumes(model="x") is not None
+    assert resumes(argv=["x"], resume_argv=["x", "-r"]) == ["x", "-r"]
+    assert resumes(argv=["y"]) is None
+
+
 def test_the_agents_of_the_seed_resume_their_conversations(queue):
     rows = queue.rows("select * from persona.agents where keeps_conversation")
 

@@ -18,6 +18,10 @@ begin
   end if;
   begin
     v_new := jsonb_populate_record(v_old, update_agent.changes);
+    if v_new.argv is distinct from v_old.argv and not update_agent.changes ? 'resume_argv' then
+      -- It would resume with the options of before.
+      v_new.resume_argv := null;
+    end if;
     update persona.agents as a
     set description = coalesce(v_new.description, ''), role = v_new.role, provider = v_new.provider,
         model = v_new.model, argv = v_new.argv, stdin_template = v_new.stdin_template,
@@ -46,4 +50,4 @@ begin
   return v_new;
 end $$;
 comment on function persona.update_agent(text, jsonb) is
-  'Admin API. Changes columns of an agent, given as a JSON object; null clears one. PJ422.';
+  'Admin API. Changes columns of an agent, given as a JSON object; null clears one. Another argv clears resume_argv too, unless both are given. PJ422.';
