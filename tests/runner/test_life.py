@@ -86,6 +86,7 @@ def test_the_environment_is_exactly_what_is_allowed(worker, jobs, tmp_path):
         "PERSONA_ATTEMPT": "1",
         "PERSONA_AGENT": "command",
         "PERSONA_WORKDIR": str(tmp_path),
+        "PERSONA_SOCKET": env["PERSONA_SOCKET"],
     }
     assert {k for k in env if not k.startswith("PERSONA_")} == {"PATH", "HOME", "LANG", "NO_COLOR"}
 
