@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import socket
 import struct
@@ -25,6 +26,7 @@ _CONNECTIONS = 40
 _LONGEST = 4 << 20
 _BUFFERED = 8 << 20
 _CHUNK = 65536
+_DEEPEST = 100
 _SEND_SECONDS = 10.0
 _REST_SECONDS = 0.5
 
@@ -140,6 +142,8 @@ class JobSocket:
         """Answer a request, unless whoever made it goes away meanwhile: None."""
         try:
             request = json.loads(line.decode("utf-8", "replace"))
+            if not _is_plain(request):
+                return failure("invalid", f"a request has {_DEEPEST} levels at most, and no NaN")
         except (ValueError, RecursionError):
             request = None
         if not isinstance(request, dict) or not isinstance(request.get("command"), str):
@@ -162,6 +166,21 @@ class JobSocket:
         data = json.dumps(answer, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
         async with asyncio.timeout(_SEND_SECONDS):
             await self._loop.sock_sendall(connection, data)
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether the database takes it as JSON, and nobody who walks through it falls."""
+    waiting = [(value, _DEEPEST)]
+    while waiting:
+        one, levels = waiting.pop()
+        if isinstance(one, float) and not math.isfinite(one):
+            return False
+        if isinstance(one, dict | list):
+            if levels == 0:
+                return False
+            inner = one.values() if isinstance(one, dict) else one
+            waiting.extend((item, levels - 1) for item in inner)
+    return True
 
 
 async def _hung_up(connection: socket.socket) -> None:

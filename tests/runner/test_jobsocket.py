@@ -128,6 +128,9 @@ def test_strangers_nonsense_and_hostile_input(jobs, agent, worker, tmp_path, eve
       persona-job result - < {big}; echo "$?"
       persona-job log info - < {big}; echo "$?"
       printf '{{"a": "\\\\u0000 \\\\ud800"}}' | persona-job result -; echo "$?"
+      for bad in NaN 1e999 "$(printf '[%.0s' $(seq 300))$(printf ']%.0s' $(seq 300))"; do
+        persona-job result "$bad"; echo "$?"
+      done
       persona-job delegate -a speaker -t t --key k - < {big}; echo "$?"
       persona-job delegate -a shell -t shell id; echo "$?"
       persona-job release; echo "$?"
@@ -153,13 +156,13 @@ def test_strangers_nonsense_and_hostile_input(jobs, agent, worker, tmp_path, eve
     jobs.cancel(job)
 
     assert refusal["error"]["code"] == "denied"
-    child = json.loads(told.pop(5))
+    child = json.loads(told.pop(8))
     assert child["status"] == "pending"
     stored = jobs.row(child["id"]).payload["prompt"]
     assert stored.startswith("��\ufffd'\"\\\n$(id)xxx")
     assert len(stored) > 1 << 20
     codes = [line for line in told if line.isdecimal()]
-    assert codes == ["600", "700", "2", "0", "0", "0", "5", "2", "2", "2", "3"]
+    assert codes == ["600", "700", "2", "0", "0", "2", "2", "2", "0", "5", "2", "2", "2", "3"]
     answers = [json.loads(line)["error"] for line in told if line.startswith('{"ok": f')]
     assert [answer["code"] for answer in answers] == ["invalid"] * 3
     assert told[-2] == '{"ok": true,'
