@@ -44,6 +44,8 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir _apply_migration.sql
 \set migration 0014_agent_fields.sql
 \ir _apply_migration.sql
+\set migration 0015_resource_limits.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_task_preview.sql
@@ -118,6 +120,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_raise_alert.sql
 \ir functions/internal/_refuse_late.sql
 \ir functions/internal/_regain_slot.sql
+\ir functions/internal/_resource_limits.sql
 \ir functions/internal/_resumption.sql
 \ir functions/internal/_resume_at.sql
 \ir functions/internal/_retry_delay.sql

@@ -208,6 +208,12 @@ class Agent:
     output_limit: int | None
     max_attempts: int | None
     max_concurrent: int | None
+    memory_limit: int | None
+    cpu_limit: float | None
+    process_limit: int | None
+    open_files_limit: int | None
+    file_size_limit: int | None
+    nice: int | None
     is_active: bool
     is_external: bool
     admin_only: bool

@@ -96,6 +96,12 @@ _AGENT_TYPES = {
     "launcher": "text[]",
     "resume_argv": "text[]",
     "requires_approval": "boolean",
+    "memory_limit": "bigint",
+    "cpu_limit": "double precision",
+    "process_limit": "integer",
+    "open_files_limit": "integer",
+    "file_size_limit": "bigint",
+    "nice": "integer",
 }
 
 _FULL_JOB = f"{columns(Job, 'r')}, d.hung, d.waiting_for"

@@ -12,7 +12,15 @@ import click
 from persona_pg.cli import documents, output
 from persona_pg.cli.app import App, pass_app
 from persona_pg.cli.groups import ListingGroup
-from persona_pg.cli.types import NOT_GIVEN, OPTIONAL_DURATION, read_document
+from persona_pg.cli.types import (
+    INTEGER,
+    NOT_GIVEN,
+    OPTIONAL_DURATION,
+    OPTIONAL_SIZE,
+    OrNone,
+    read_document,
+)
+from persona_pg.settings import format_size
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,6 +38,9 @@ _FORMATS = (
     "codex-jsonl",
 )
 _DURATIONS = ("timeout", "idle_timeout", "kill_grace")
+_SIZES = ("memory_limit", "file_size_limit")
+# Each may be 'none'.
+_LIMITS = (*_DURATIONS, *_SIZES, "cpu_limit", "process_limit", "open_files_limit", "nice")
 
 
 @click.group("agents", cls=ListingGroup)
@@ -64,7 +75,8 @@ def show_command(app: App, name: str, *, as_json: bool) -> None:
         return
     for field, value in asdict(agent).items():
         if value not in (None, "", [], {}, False):
-            output.put(f"{field.replace('_', ' '):<18} {_shown(value)}")
+            shown = format_size(value) if field in _SIZES else _shown(value)
+            output.put(f"{field.replace('_', ' '):<18} {shown}")
 
 
 def _shown(value: Any) -> str:
@@ -90,7 +102,11 @@ def _number(option: str, text: str) -> Callable[..., Any]:
 
 
 def _duration(option: str, text: str) -> Callable[..., Any]:
-    return click.option(option, type=OPTIONAL_DURATION, default=NOT_GIVEN, metavar="10m", help=text)
+    return _limit(option, OPTIONAL_DURATION, "10m", text)
+
+
+def _limit(option: str, kind: click.ParamType[Any], example: str, text: str) -> Callable[..., Any]:
+    return click.option(option, type=kind, default=NOT_GIVEN, metavar=example, help=text)
 
 
 def _flag(option: str, text: str) -> Callable[..., Any]:
@@ -113,6 +129,12 @@ _FIELDS = (
     _number("--output-limit", "Bytes of each stream that are kept."),
     _number("--max-attempts", "Attempts, unless the job says otherwise."),
     _number("--max-concurrent", "Most jobs at once, on all machines together."),
+    _limit("--memory-limit", OPTIONAL_SIZE, "2GB", "Of all processes of a job; more: killed."),
+    _limit("--cpu-limit", OrNone(click.FLOAT), "1.5", "Processors, rounded up to whole ones."),
+    _limit("--process-limit", OrNone(INTEGER), "50", "Processes of a job; more: killed."),
+    _limit("--open-files-limit", OrNone(INTEGER), "1024", "Descriptors of each process."),
+    _limit("--file-size-limit", OPTIONAL_SIZE, "1GB", "Of each file that a job writes."),
+    _limit("--nice", OrNone(INTEGER), "10", "0 to 19: how far its jobs stand back for others."),
     _flag("--active/--inactive", "Whether its jobs run."),
     _flag("--external/--internal", "External: a program outside drives its jobs."),
     _flag("--admin-only/--for-all", "Whether only an admin may create jobs for it."),
@@ -176,7 +198,7 @@ def _given(argv: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
     definition = options.pop("definition")
     fields = {} if definition is None else _from_document(read_document(definition, "--json"))
     for name, value in options.items():
-        if value in (None, (), NOT_GIVEN) and not (name in _DURATIONS and value is None):
+        if value in (None, (), NOT_GIVEN) and not (name in _LIMITS and value is None):
             continue
         fields[_FLAGS.get(name, name)] = value
     if isinstance(fields.get("env"), tuple):
@@ -200,6 +222,9 @@ def _from_document(document: dict[str, Any]) -> dict[str, Any]:
     for column in _DURATIONS:
         if fields.get(column) is not None:
             fields[column] = OPTIONAL_DURATION.convert(str(fields[column]), None, None)
+    for column in _SIZES:
+        if fields.get(column) is not None:
+            fields[column] = OPTIONAL_SIZE.convert(str(fields[column]), None, None)
     return fields
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from persona_pg.settings import parse_duration
+from persona_pg.settings import parse_duration, parse_size
 
 _CLOCK_TIME = re.compile(r"([01]?\d|2[0-3]):([0-5]\d)")
 
@@ -36,14 +36,31 @@ class Duration(click.ParamType[timedelta]):
             self.fail(f"{value!r} is no duration such as 30, 30s, 5m, 2h or 1d", param, ctx)
 
 
-class OptionalDuration(Duration):
-    """A duration, or 'none' to take one away; NOT_GIVEN where the option is left out."""
+class Size(click.ParamType[int]):
+    """A number of bytes: 4096, 512kB, 10MB, 1GB."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Read it."""
+        try:
+            return parse_size(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no size such as 4096, 512kB, 10MB or 1GB", param, ctx)
+
+
+class OrNone(click.ParamType[Any]):
+    """A value, or 'none' to take it away; NOT_GIVEN where the option is left out."""
+
+    def __init__(self, inner: click.ParamType[Any]) -> None:
+        self._inner = inner
+        self.name = inner.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Read it."""
         if value in ("", NOT_GIVEN):
             return NOT_GIVEN
-        return None if value == "none" else super().convert(value, param, ctx)
+        return None if value == "none" else self._inner.convert(value, param, ctx)
 
 
 class Time(click.ParamType[datetime]):
@@ -112,7 +129,8 @@ class Integer(click.ParamType[int]):
 DATE = Date()
 DURATION = Duration()
 INTEGER = Integer()
-OPTIONAL_DURATION = OptionalDuration()
+OPTIONAL_DURATION = OrNone(DURATION)
+OPTIONAL_SIZE = OrNone(Size())
 TIME = Time()
 
 

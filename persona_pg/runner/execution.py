@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from persona_pg import verdict
 from persona_pg.runner import procfs, render
+from persona_pg.runner.limits import Limits
 from persona_pg.runner.outbox import LogWriter, Outbox, storable
 from persona_pg.runner.output import OutputPump
 from persona_pg.runner.process import ChildSpec, SpawnError
@@ -25,13 +26,14 @@ if TYPE_CHECKING:
     from persona_pg.runner.process import Child, Exit, Processes, Usage
     from persona_pg.settings import Settings
 
-Reason = Literal["lost", "lease", "cancel", "ask", "timeout", "idle_timeout", "drain"]
+Reason = Literal["lost", "lease", "cancel", "ask", "timeout", "idle_timeout", "limit", "drain"]
 
 # A stop for one of these is not overruled by a later one of a weaker kind.
 _RANK: dict[Reason, int] = {
     "drain": 1,
     "idle_timeout": 2,
     "timeout": 2,
+    "limit": 2,
     "ask": 3,
     "cancel": 3,
     "lease": 4,
@@ -94,6 +96,8 @@ class Execution:
         self._cancel_reason: str | None = None
         self._is_forced = False
         self._cpu_seen: tuple[float, float] | None = None
+        self.limits = Limits.of(job)
+        self._exceeded = ""
         grace = job.get("kill_grace_seconds")
         self.grace: float = settings.kill_grace.total_seconds() if grace is None else grace
         self.timeout: float = job.get("timeout_seconds") or settings.job_timeout.total_seconds()
@@ -189,6 +193,8 @@ class Execution:
                     stdin=command.stdin,
                     token=self.token,
                     mark=self.job_id,
+                    launcher=self.limits.launcher,
+                    processors=self.limits.processors(),
                 )
             )
         except SpawnError as exc:
@@ -265,6 +271,14 @@ class Execution:
                 self._log.write("system", "warn", self._stop_words(reason, grace))
             self._processes.begin_stop(self.child, grace)
 
+    def exceed(self, words: str, usage: Usage) -> None:
+        """Kill it for a limit that all its processes together are over."""
+        self._exceeded = words
+        self.stop("limit", force=True)
+        if self.reason == "limit":
+            used = f"{usage.processes} process(es) with {usage.memory_bytes / (1 << 20):.1f} MB"
+            self._log.write("system", "error", f"{words}: there were {used}")
+
     @property
     def _timeout_words(self) -> str:
         return f"timeout after {render.seconds(self.timeout)} s"
@@ -280,6 +294,7 @@ class Execution:
             "ask": f"asked: {self._cancel_reason}",
             "cancel": f"cancelled: {self._cancel_reason or 'no reason given'}",
             "lease": "the lease could not be renewed in time",
+            "limit": self._exceeded,
         }[reason]
         return f"{words}; SIGTERM, and SIGKILL after {grace:g} s" if grace else f"{words}; SIGKILL"
 
@@ -358,10 +373,11 @@ class Execution:
             pids = ", ".join(str(pid) for pid in exit_.survivors)
             self._log.write("system", "error", f"could not be killed (uninterruptible): {pids}")
         ruling = self._reader.finish(exit_.code if exit_.signal is None else None, exit_.signal)
+        ended_for = self.limits.named_by(exit_) if ruling.outcome == "failed" else None
         report = self._report(
             ruling.outcome,
             exit_code=exit_.code,
-            error=ruling.error,
+            error=ended_for or ruling.error,
             failure_kind=ruling.failure_kind,
             result=_merged(_with_details(ruling), self.given_result),
             # A program that was stopped could not say which conversation it had begun.
@@ -388,6 +404,7 @@ class Execution:
             "ask": ("held", None, None),
             "cancel": ("cancelled", self._cancel_reason, "cancelled"),
             "lease": ("orphaned", "the lease could not be renewed in time", "orphaned"),
+            "limit": ("failed", self._exceeded, "crashed"),
             "drain": ("given_back", "its runner was stopped", None),
         }
         if self.reason in ours:

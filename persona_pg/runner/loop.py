@@ -26,6 +26,7 @@ from persona_pg.runner.execution import Execution
 from persona_pg.runner.fence import Fence
 from persona_pg.runner.jobdesk import JobDesk
 from persona_pg.runner.jobfolder import JobFolder
+from persona_pg.runner.limits import LimitWatch
 from persona_pg.runner.process import Processes
 from persona_pg.runner.session import CHANNELS, ConnectionLost, Session, StepError
 from persona_pg.runner.watchdog import Watchdog
@@ -126,6 +127,7 @@ class Runner:
             on_lent=self._claim_again,
             on_progress=self._beat_soon,
         )
+        self._limits = LimitWatch(self._loop, self._executions.values, self._processes)
         self._tasks: set[asyncio.Task[None]] = set()
         self._runner_id = ""
         self._cycle: ClaimCycle | None = None
@@ -252,6 +254,7 @@ class Runner:
         self._session.close()
         self._fence.close()
         self._folder.close()
+        self._limits.close()
         self._link.close()
 
     # Talking to the database
@@ -534,6 +537,7 @@ class Runner:
         self._kick.set()
 
     def _on_execution_start(self, execution: Execution, argv: Sequence[str]) -> None:
+        self._limits.arm()
         if self._options.verbose:
             job = execution.job
             line = shlex.join(argv)[:_LOGGED_COMMAND]

@@ -223,6 +223,16 @@ def read_process(pid: int) -> Process | None:
     )
 
 
+def proportional_memory(pid: int) -> int:
+    """Return the memory of a process with its part of what it shares; all of that if unknown."""
+    text = _read_small(f"/proc/{pid}/smaps_rollup", 4096) if sys.platform == "linux" else None
+    for line in (text or b"").splitlines():
+        if line.startswith(b"Pss:"):
+            return int(line.split()[1]) << 10
+    process = read_process(pid)  # which has ended meanwhile, or is not for us to look into
+    return 0 if process is None else process.rss
+
+
 def snapshot(settled: dict[int, Process] | None = None) -> dict[int, Process]:
     """Return every process that this user can see.  Not atomic: see `tree` for what follows.
 

@@ -9,7 +9,7 @@ import resource
 import signal
 import stat
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from persona_pg.runner import procfs
@@ -55,7 +55,8 @@ class ChildSpec:
     cwd: str | Path | None = None
     stdin: bytes | None = None
     token: int | None = None
-    limits: Mapping[int, int] = field(default_factory=dict)
+    launcher: Sequence[str] = ()  # put before argv: an absolute path and its arguments
+    processors: frozenset[int] | None = None
     stray_grace: float = 2.0
     mark: str | None = None  # the job's id in its environment, if not PERSONA_JOB_ID there
 
@@ -142,15 +143,18 @@ def spawn(spec: ChildSpec, token: int | None) -> Child:
     with _translated(program), contextlib.ExitStack() as cleanup:
         with _directory(spec.cwd, program):
             # Looked up from inside the directory: a relative path means the same to the child.
+            # Looked up also where a launcher would: what is missing is to be said here.
             path = find_program(program, spec.env)
+            if spec.launcher:
+                path = spec.launcher[0]
             stdin = _stdin(spec.stdin)
             cleanup.callback(os.close, stdin)
             out_read, out_write = _pipe(cleanup)
             err_read, err_write = _pipe(cleanup)
-            with _token_limit(token) as inherited:
+            with _processors(spec.processors), _token_limit(token) as inherited:
                 pid = os.posix_spawn(
                     path,
-                    list(spec.argv),
+                    [*spec.launcher, *spec.argv],
                     spec.env,
                     file_actions=[
                         (os.POSIX_SPAWN_DUP2, stdin, 0),
@@ -167,7 +171,6 @@ def spawn(spec: ChildSpec, token: int | None) -> Child:
         cleanup.pop_all()
         os.set_blocking(out_read, False)
         os.set_blocking(err_read, False)
-        _apply_limits(pid, spec.limits)
         return Child(
             pid=pid,
             start_time=procfs.start_time(pid) or 0,
@@ -253,15 +256,18 @@ def _token_limit(token: int | None) -> Iterator[int | None]:
         resource.setrlimit(procfs.RLIMIT_LOCKS, (soft, hard))
 
 
-def _apply_limits(pid: int, limits: Mapping[int, int]) -> None:
-    """Lower soft limits of a child that has just begun; one that already ended needs none."""
-    if sys.platform != "linux":
+@contextlib.contextmanager
+def _processors(chosen: frozenset[int] | None) -> Iterator[None]:
+    """Be on these processors while the child is started: it inherits them."""
+    if chosen is None or sys.platform != "linux":
+        yield
         return
-    for number, value in limits.items():
-        with contextlib.suppress(OSError, ValueError):
-            hard = resource.prlimit(pid, number)[1]
-            within = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.prlimit(pid, number, (within, hard))
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, chosen)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, ours)
 
 
 @contextlib.contextmanager

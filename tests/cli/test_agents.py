@@ -142,3 +142,26 @@ def test_runners_all_shows_those_that_have_gone(cli, runner, conn):
 
 def test_draining_an_unknown_runner_is_exit_3(cli):
     assert cli("runners", "drain", "nobody").returncode == 3
+
+
+def test_resource_limits_are_given_as_people_write_them_and_taken_away(cli, queue):
+    done = cli(
+        "agents", "add", "small", "--memory-limit", "512MB", "--cpu-limit", "1.5", "--nice", "10",
+        "--process-limit", "50", "--open-files-limit", "256", "--file-size-limit", "1GB", "--", "x",
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, "agent small registered\n")
+    agent = queue.get_agent("small")
+    assert (agent.memory_limit, agent.cpu_limit, agent.process_limit) == (512 << 20, 1.5, 50)
+    assert (agent.open_files_limit, agent.file_size_limit, agent.nice) == (256, 1 << 30, 10)
+    assert "memory limit       512MB\n" in cli("agents", "show", "small").stdout
+    cli("agents", "edit", "small", "--memory-limit", "none", "--nice", "none")
+    after = queue.get_agent("small")
+    assert (after.memory_limit, after.nice, after.process_limit) == (None, None, 50)
+
+    for option, value, said in (
+        ("--memory-limit", "lots", "'lots' is no size"),
+        ("--memory-limit", "10", "agents_memory_limit_sensible"),
+    ):
+        refused = cli("agents", "edit", "small", option, value)
+        assert refused.returncode == 2
+        assert said in refused.stderr

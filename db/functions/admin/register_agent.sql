@@ -7,7 +7,9 @@ create or replace function persona.register_agent(
   provider text default null, model text default null, is_active boolean default null,
   is_external boolean default null, admin_only boolean default null, costs_money boolean default null,
   keeps_conversation boolean default null, may_delegate_to text[] default null, launcher text[] default null,
-  resume_argv text[] default null, requires_approval boolean default null
+  resume_argv text[] default null, requires_approval boolean default null,
+  memory_limit bigint default null, cpu_limit double precision default null, process_limit integer default null,
+  open_files_limit integer default null, file_size_limit bigint default null, nice integer default null
 ) returns persona.agents
 language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
@@ -23,7 +25,10 @@ declare
     'is_external', register_agent.is_external, 'admin_only', register_agent.admin_only,
     'costs_money', register_agent.costs_money, 'keeps_conversation', register_agent.keeps_conversation,
     'may_delegate_to', register_agent.may_delegate_to, 'launcher', register_agent.launcher,
-    'resume_argv', register_agent.resume_argv, 'requires_approval', register_agent.requires_approval));
+    'resume_argv', register_agent.resume_argv, 'requires_approval', register_agent.requires_approval,
+    'memory_limit', register_agent.memory_limit, 'cpu_limit', register_agent.cpu_limit,
+    'process_limit', register_agent.process_limit, 'open_files_limit', register_agent.open_files_limit,
+    'file_size_limit', register_agent.file_size_limit, 'nice', register_agent.nice));
 begin
   if coalesce(register_agent.name, '') !~ '^[a-z0-9][a-z0-9_.-]{0,62}$' then
     perform persona._invalid('name', register_agent.name,
@@ -40,5 +45,6 @@ begin
 end $$;
 comment on function persona.register_agent(
   text, text[], text, text, jsonb, text, text, interval, interval, interval, bigint, integer, integer, text, text, text,
-  boolean, boolean, boolean, boolean, boolean, text[], text[], text[], boolean) is
+  boolean, boolean, boolean, boolean, boolean, text[], text[], text[], boolean, bigint, double precision, integer,
+  integer, bigint, integer) is
   'Admin API. Registers an agent, or changes the given parts of an existing one; a null argument leaves that part as it is (update_agent can clear one). PJ422.';

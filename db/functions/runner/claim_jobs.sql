@@ -106,7 +106,8 @@ begin
           extract(epoch from coalesce(c.timeout, a.timeout))::double precision,
           extract(epoch from coalesce(c.idle_timeout, a.idle_timeout))::double precision,
           extract(epoch from a.kill_grace)::double precision, a.output_limit, a.keeps_conversation,
-          c.session_id, c.parent_job_id, c.depth, c.business, c.source_file
+          c.session_id, c.parent_job_id, c.depth, c.business, c.source_file,
+          persona._resource_limits(a)
         from claimed as c
         join persona.agents as a on a.name = c.agent
         left join persona.job_types as t on t.name = c.job_type

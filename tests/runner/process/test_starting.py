@@ -14,7 +14,7 @@ from persona_pg.runner import procfs
 from persona_pg.runner.process import ChildSpec, SpawnError
 
 ABOUT_ME = """
-    import json, os, resource, signal, stat, sys
+    import json, os, signal, stat, sys
     print(json.dumps({
         "fds": sorted(int(fd) for fd in os.listdir("/proc/self/fd")),
         "sid": os.getsid(0), "pgid": os.getpgid(0), "pid": os.getpid(),
@@ -24,7 +24,6 @@ ABOUT_ME = """
         "is_file": stat.S_ISREG(os.fstat(0).st_mode),
         "stdin": sys.stdin.buffer.read().decode(),
         "cwd": os.getcwd(), "env": dict(os.environ),
-        "core": resource.getrlimit(resource.RLIMIT_CORE)[0],
     }))
 """
 
@@ -50,7 +49,6 @@ def test_a_child_inherits_three_descriptors_and_nothing_else(tmp_path):
                 stdin=b"prompt \xf0\x9f\x90\xa7",
                 cwd=tmp_path,
                 env=env,
-                limits={resource.RLIMIT_CORE: 0},
             )
             assert me["fds"] in ([0, 1, 2], [0, 1, 2, 3]), "3 is the listing's own"
             assert me["pid"] == me["sid"] == me["pgid"]
