@@ -228,6 +228,18 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """One row of persona.questions: what a person was asked about a job, and decided."""
+
+    kind: str
+    text: str
+    asked_at: datetime
+    answer: str | None
+    answered_at: datetime | None
+    answered_by: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenQuestion:
     """One row of persona.open_questions."""
 

@@ -25,6 +25,7 @@ from persona_pg.model import (
     NoteLink,
     NoteQuestion,
     OpenQuestion,
+    Question,
     Recovered,
     Runner,
     Summary,
@@ -287,6 +288,15 @@ class Queue:
         return self._rows(
             Attempt,
             "persona.job_attempts as r where r.job_id = persona.resolve_job(%s) order by r.lease",
+            (str(ref),),
+            alias="r",
+        )
+
+    def get_questions(self, ref: Ref) -> list[Question]:
+        """Return what people were asked about a job, and who decided what, oldest first."""
+        return self._rows(
+            Question,
+            "persona.questions as r where r.job_id = persona.resolve_job(%s) order by r.id",
             (str(ref),),
             alias="r",
         )

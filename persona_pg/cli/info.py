@@ -13,7 +13,7 @@ from persona_pg.cli.app import App, pass_app
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from persona_pg.model import Attempt, DashboardJob, FullJob
+    from persona_pg.model import Attempt, DashboardJob, FullJob, Question
 
 _UNFINISHED = ("pending", "blocked", "held")
 
@@ -29,7 +29,8 @@ def info_command(app: App, ref: str, as_json: bool) -> None:
     attempts = queue.get_attempts(job.id)
     if as_json:
         history = [documents.of(attempt) for attempt in attempts]
-        output.put_json(documents.of_job(job) | {"attempts": history})
+        asked = [documents.of(question) for question in queue.get_questions(job.id)]
+        output.put_json(documents.of_job(job) | {"attempts": history, "questions": asked})
         return
     dashboard = queue.get_dashboard(job.id)
     why = queue.explain_job(job.id) if job.status in _UNFINISHED else None
@@ -40,6 +41,7 @@ def info_command(app: App, ref: str, as_json: bool) -> None:
                 text = output.styled(text, "hung" if job.hung else job.status)
             output.put(f"{name:<12} {text}")
     _show_payload(job.payload)
+    _show_questions(queue.get_questions(job.id))
     _show_attempts(attempts)
     _show_result(job.result)
 
@@ -144,6 +146,18 @@ def _put_block(label: str, text: str) -> None:
     output.put(label + output.printable(lines[0]))
     for line in lines[1:]:
         output.put("    " + output.printable(line))
+
+
+def _show_questions(questions: list[Question]) -> None:
+    if not questions:
+        return
+    output.put()
+    output.put(output.dim("questions"))
+    for question in questions:
+        _put_block("  asked: ", question.text)
+        if question.answer is not None:
+            when = output.moment(question.answered_at)
+            _put_block(f"  {output.clean(question.answered_by or '')}, {when}: ", question.answer)
 
 
 def _show_attempts(attempts: list[Attempt]) -> None:

@@ -84,6 +84,9 @@ def test_a_question_is_answered_and_the_program_goes_on(jobs, agent, worker, cli
     worker("--concurrency", 1)
     assert jobs.end(job).status == "completed"
     assert jobs.lines(job) == ["the 'red' one", "done"]
+    shown = cli("info", job).stdout
+    assert 'asked: Which "one"?' in shown
+    assert ": the 'red' one" in shown
 
 
 def test_a_conversation_is_resumed_with_the_answer(jobs, conn, tmp_path, worker):
