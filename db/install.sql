@@ -46,6 +46,8 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir _apply_migration.sql
 \set migration 0015_resource_limits.sql
 \ir _apply_migration.sql
+\set migration 0016_watchers.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_task_preview.sql
@@ -64,6 +66,9 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 -- What the functions below share.
 \ir functions/internal/_add_dependencies.sql
 \ir functions/internal/_add_tokens.sql
+\ir functions/internal/_announce.sql
+\ir functions/internal/_announce_any.sql
+\ir functions/internal/_announce_logs.sql
 \ir functions/internal/_ask_approval.sql
 \ir functions/internal/_beat_external.sql
 \ir functions/internal/_bridge_call.sql
@@ -96,6 +101,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_job_call.sql
 \ir functions/internal/_job_items.sql
 \ir functions/internal/_job_json.sql
+\ir functions/internal/_jobs_announce.sql
 \ir functions/internal/_jobs_child_ended.sql
 \ir functions/internal/_jobs_forget.sql
 \ir functions/internal/_jobs_guard.sql
@@ -151,6 +157,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/client/create_jobs.sql
 \ir functions/client/delete_event.sql
 \ir functions/client/detect_hung_jobs.sql
+\ir functions/client/event_cursor.sql
 \ir functions/client/explain_job.sql
 \ir functions/client/get_agent.sql
 \ir functions/client/get_events.sql
@@ -161,6 +168,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/client/intake_notes.sql
 \ir functions/client/job_summary.sql
 \ir functions/client/list_agents.sql
+\ir functions/client/list_events.sql
 \ir functions/client/list_jobs.sql
 \ir functions/client/note_links.sql
 \ir functions/client/protocol_versions.sql
@@ -176,7 +184,9 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/client/schema_version.sql
 \ir functions/client/tail_logs.sql
 \ir functions/client/take_note_answers.sql
+\ir functions/client/unwatch.sql
 \ir functions/client/update_job.sql
+\ir functions/client/watch.sql
 
 -- For runners.
 \ir functions/runner/append_logs.sql

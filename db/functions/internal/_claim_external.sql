@@ -32,6 +32,7 @@ begin
     p_job.id, v_number, v_driver.id, p_job.agent, p_job.lock_key, v_driver.lease, now(), now(),
     now() + v_driver.lease, p_pid, true)
   returning * into v_lease;
+  perform persona._announce(array[p_job.id]);
   return v_lease;
 end $$;
 comment on function persona._claim_external(persona.jobs, integer) is

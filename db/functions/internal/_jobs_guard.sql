@@ -40,6 +40,12 @@ begin
   end if;
   new.dedupe_live := case when new.status in ('blocked', 'pending', 'running', 'held') then new.dedupe_key end;
   new.attention := case when new.status in ('blocked', 'held', 'failed', 'cancelled') then new.status end;
+  -- The end of an execution has its place in the history; any other end has it here.
+  new.ended_xid := case
+    when new.status not in ('completed', 'failed', 'cancelled') or old.status = 'running' then null
+    when old.status = new.status then old.ended_xid
+    else pg_current_xact_id()::text::bigint
+  end;
   if new.updated_at <= old.updated_at then
     new.updated_at := greatest(now(), old.updated_at + interval '1 microsecond');
   end if;

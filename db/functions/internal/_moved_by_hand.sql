@@ -20,6 +20,7 @@ begin
     values (
       p_new.id, p_new.lease, v_nobody, p_new.agent, p_new.lock_key, interval '5 minutes', now(), now(),
       now() + interval '5 minutes');
+    perform persona._announce(array[p_new.id]);
     return p_new;
   end if;
 
@@ -32,11 +33,12 @@ begin
   end if;
   delete from persona.job_leases as l where l.job_id = p_old.id;
   insert into persona.job_attempts (
-    job_id, lease, attempt, is_counted, outcome, runner_id, hostname, pid, started_at, exit_code, error, failure_kind)
+    job_id, lease, attempt, is_counted, outcome, runner_id, hostname, pid, started_at, started_xid, exit_code, error,
+    failure_kind)
   values (
     p_old.id, p_old.lease, p_old.attempt, p_new.status in ('completed', 'failed', 'cancelled'),
     case p_new.status when 'pending' then 'given_back' else p_new.status end, p_old.runner_id, p_old.hostname,
-    v_lease.pid, coalesce(v_lease.claimed_at, p_old.started_at, now()), p_new.exit_code,
+    v_lease.pid, coalesce(v_lease.claimed_at, p_old.started_at, now()), coalesce(v_lease.claimed_xid, 0), p_new.exit_code,
     coalesce(p_new.error, 'moved by hand'), p_new.failure_kind);
   p_new.ended_lease := p_old.lease;
   if p_new.status in ('completed', 'failed', 'cancelled') then
@@ -47,6 +49,7 @@ begin
   if p_old.lock_key is not null then
     perform persona._unpark(array[p_old.lock_key]);
   end if;
+  perform persona._announce(array[p_old.id]);
   return p_new;
 end $$;
 comment on function persona._moved_by_hand(persona.jobs, persona.jobs) is

@@ -7,6 +7,7 @@ declare
   v_rows jsonb;
   v_item jsonb;
   v_limit integer;
+  v_cursor text;
 begin
   case p_command
   when 'create' then
@@ -167,11 +168,21 @@ begin
     return jsonb_build_object('types', v_rows);
 
   when 'events' then
-    perform persona._rpc_check(p_command, 'get_events', p_body, '{id,type,limit}', '{}');
+    perform persona._rpc_check(p_command, 'get_events', p_body, '{id,type,limit,after}', '{}');
     v_limit := coalesce((p_body ->> 'limit')::integer, 50);
     if v_limit not between 1 and 1000 then
       perform persona._invalid('limit', v_limit::text, '1 to 1000 is allowed');
     end if;
+    if p_body ? 'after' then
+      select coalesce(jsonb_agg(jsonb_build_object(
+        'at', e.at, 'type', e.event_type, 'jobId', e.job_id, 'source', e.source, 'traceId', e.trace_id,
+        'data', e.data, 'eventId', e.event_id, 'cursor', e.next_cursor) order by e.ordinality), '[]')
+      into v_rows
+      from persona.list_events(p_body ->> 'after', v_limit, p_body ->> 'id', p_body ->> 'type') with ordinality as e;
+      return jsonb_build_object('events', v_rows,
+        'cursor', coalesce(v_rows -> -1 ->> 'cursor', nullif(p_body ->> 'after', ''), '0'));
+    end if;
+    v_cursor := persona.event_cursor();
     if coalesce(p_body ->> 'id', '') = '' then
       select coalesce(jsonb_agg(jsonb_build_object(
         'at', e.created_at, 'type', e.event_type, 'jobId', e.job_id, 'source', e.source, 'traceId', e.trace_id,
@@ -189,7 +200,7 @@ begin
         where o.job_id = v_id and (p_body ->> 'type' is null or o.event_type = p_body ->> 'type')
         order by o.at desc, o.event_id desc limit v_limit) as e;
     end if;
-    return jsonb_build_object('events', v_rows);
+    return jsonb_build_object('events', v_rows, 'cursor', v_cursor);
 
   when 'version' then
     perform persona._rpc_check(p_command, 'schema_version', p_body, '{}', '{}');

@@ -50,7 +50,7 @@ begin
         case when i.is_cumulative_cost and j.session_id = i.session_id
           then greatest(0, i.cost_usd - coalesce(j.cost_usd, 0)) else i.cost_usd end as cost_usd,
         j.attempt, j.max_attempts, j.interruptions, j.agent, j.lock_key, j.cancel_reason, j.status_reason, j.stop_as,
-        l.claimed_at, l.progress, l.progress_text, l.is_external,
+        l.claimed_at, l.claimed_xid, l.progress, l.progress_text, l.is_external,
         case
           when i.outcome = 'completed' then 'completed'
           when j.cancel_requested_at is not null then coalesce(j.stop_as, 'cancelled')
@@ -132,10 +132,10 @@ begin
       delete from persona.job_leases as l where l.job_id = any(array(select d.job_id from decided as d))
     ), remembered as (
       insert into persona.job_attempts (
-        job_id, lease, attempt, is_counted, outcome, runner_id, runner_name, hostname, pid, started_at, ended_at,
+        job_id, lease, attempt, is_counted, outcome, runner_id, runner_name, hostname, pid, started_at, started_xid, ended_at,
         exit_code, error, failure_kind, result, cost_usd, tokens, session_id, model)
       select d.job_id, d.lease, d.attempt, d.is_counted, d.attempt_outcome, p_runner_id, r.name, r.hostname, d.pid,
-        d.claimed_at, now(), d.exit_code, d.new_error, d.new_kind,
+        d.claimed_at, d.claimed_xid, now(), d.exit_code, d.new_error, d.new_kind,
         case when d.new_status <> 'completed' then d.result end, d.cost_usd, d.tokens, d.session_id, d.model
       from decided as d
       left join persona.runners as r on r.id = p_runner_id
@@ -201,6 +201,7 @@ begin
   foreach v_agent in array coalesce(v_agents, '{}') loop
     perform persona._wake(v_agent);
   end loop;
+  perform persona._announce(v_held);
 end $$;
 comment on function persona._settle(uuid, jsonb) is
   'Internal. Ends executions; one status an item: ok, repeated, lost or invalid.';

@@ -49,6 +49,7 @@ begin
     where a.job_id = r.job_id and a.lease = r.lease
   )
   select count(*) filter (where n.is_held) into v_accepted from line as n;
+  perform persona._announce_logs(append_logs.lines);
   return v_accepted;
 end $$;
 comment on function persona.append_logs(uuid, jsonb) is

@@ -114,6 +114,7 @@ begin
         order by c.priority desc, c.run_at, c.seq;
       get diagnostics v_found = row_count;
       v_left := v_left - v_found;
+      perform persona._announce(v_ids);
     end if;
     exit when not v_parked;
   end loop;

@@ -42,6 +42,7 @@ begin
     from beat as b
     left join renewed as w on w.job_id = b.job_id and w.lease = b.lease
     where w.job_id is null;
+  perform persona._announce(null);
 end $$;
 comment on function persona.heartbeats(uuid, jsonb) is
   'Runner API. Renews the leases of [{job_id, lease, pid, pid_started, token, cpu_percent, memory_mb, progress, progress_text}] and returns for each keep, cancel (kill it and report) or lost (kill it and report nothing). Never raises for an item.';
