@@ -170,6 +170,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/client/list_agents.sql
 \ir functions/client/list_events.sql
 \ir functions/client/list_jobs.sql
+\ir functions/client/monitor_snapshot.sql
 \ir functions/client/note_links.sql
 \ir functions/client/protocol_versions.sql
 \ir functions/client/publish_event.sql

@@ -101,6 +101,13 @@ class Database:
         """Close the connection; later calls fail."""
         self._pool.close(timeout=1.0)
 
+    def connect_apart(self) -> Connection:
+        """Open a connection beside the pool's, for one who listens; the caller closes it."""
+        return psycopg.Connection.connect(
+            self._dsn,
+            **connections.connection_kwargs(self._dsn, connect_timeout=self._connect_timeout),
+        )
+
     def run(
         self,
         work: Callable[[Connection], T],

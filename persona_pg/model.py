@@ -171,6 +171,20 @@ class TreeNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One row of persona.list_events(); next_cursor goes on behind it."""
+
+    next_cursor: str
+    at: datetime
+    event_type: str
+    job_id: UUID | None
+    source: str
+    trace_id: str | None
+    data: dict[str, Any] | None
+    event_id: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
     """One row of persona.get_logs(); (lease, seq) is the cursor."""
 

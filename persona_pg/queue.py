@@ -17,6 +17,7 @@ from persona_pg.model import (
     AgentWorkload,
     Attempt,
     DashboardJob,
+    Event,
     FullJob,
     Job,
     LogLine,
@@ -335,6 +336,43 @@ class Queue:
     def job_summary(self) -> Summary:
         """Count the jobs."""
         return self._one(Summary, "persona.job_summary()")
+
+    def monitor_snapshot(self, max_rows: int = 10) -> dict[str, Any]:
+        """Return what a monitor shows, as one document."""
+        [found] = self._scalars("select persona.monitor_snapshot(%s)", (max_rows,))
+        assert isinstance(found, dict)
+        return found
+
+    def list_events(
+        self,
+        after: str | None = None,
+        *,
+        max_rows: int = 100,
+        ref: Ref | None = None,
+        of_type: str | None = None,
+    ) -> list[Event]:
+        """Return events behind a cursor, oldest first; none is ever skipped or repeated."""
+        return self._rows(
+            Event,
+            "persona.list_events(%s, %s, %s, %s) as r",
+            (after, max_rows, None if ref is None else str(ref), of_type),
+            alias="r",
+        )
+
+    def event_cursor(self) -> str:
+        """Return the cursor behind which is what happens from now on."""
+        [cursor] = self._scalars("select persona.event_cursor()", ())
+        return str(cursor)
+
+    def snapshot_bounds(self) -> tuple[int, int]:
+        """Return the oldest transaction that is under way, and the first that is still to come."""
+        [bounds] = self._scalars(
+            "select array[pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint]"
+            " from pg_current_snapshot() as s",
+            (),
+        )
+        oldest, next_one = bounds
+        return oldest, next_one
 
     def statistics(self) -> list[TypeStatistics]:
         """Return counts and durations by job type."""

@@ -10,12 +10,15 @@ import gc
 import importlib
 import os
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from persona_pg import __version__
 from persona_pg.cli import edge
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 __all__ = ["cli", "main"]
 
@@ -40,6 +43,11 @@ _COMMANDS = {
     "agents": ("agents", "agents_group", "List, register and change agents."),
     "runners": ("runners", "runners_group", "List runners, or ask one to finish."),
     "notes": ("notes", "notes_group", "Turn marked lines of daily notes into jobs, and back."),
+    "monitor": (
+        "monitor",
+        "monitor_command",
+        "Watch the queue live, or print events as they come.",
+    ),
     "stats": ("status", "stats_command", "Show success rates and durations by job type."),
     "doctor": (
         "doctor",
@@ -49,8 +57,12 @@ _COMMANDS = {
     "bench": ("bench", "bench_command", "Measure the queue, each figure beside its limit here."),
     "service": ("service", "service_group", "Start a runner whenever you log in."),
     "db": ("db", "db_group", "Install and look after the schema and the embedded server."),
+    "completion": ("completion", "completion_command", "Print the completion script of a shell."),
     "config": ("db", "config_command", "Show the configuration in use."),
 }
+
+
+_COMPLETE = "_PERSONA_COMPLETE"
 
 
 class LazyGroup(click.Group):
@@ -67,7 +79,21 @@ class LazyGroup(click.Group):
         module, attribute, _ = _COMMANDS[cmd_name]
         found: Any = getattr(importlib.import_module(f"persona_pg.cli.{module}"), attribute)
         assert isinstance(found, click.Command)
+        if _COMPLETE in os.environ:
+            from persona_pg.cli.completion import attach
+
+            return attach(found)
         return found
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete the commands without importing any."""
+        from click.shell_completion import CompletionItem
+
+        return [
+            CompletionItem(name, help=text)
+            for name, (_, _, text) in _COMMANDS.items()
+            if name.startswith(incomplete)
+        ] + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands without importing any."""
@@ -78,7 +104,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Suggest the nearest name for an unknown one."""
-        if args and args[0] not in _COMMANDS and not args[0].startswith("-"):
+        is_call = not ctx.resilient_parsing
+        if is_call and args and args[0] not in _COMMANDS and not args[0].startswith("-"):
             import difflib
 
             near = difflib.get_close_matches(args[0], _COMMANDS, n=1)
@@ -108,6 +135,10 @@ def main() -> NoReturn:
     # The imports make no garbage, and looking for it among all their objects, now and once more
     # at the end, took a fifth of the time of `persona status` (240 ms became 187).
     gc.disable()
+    if instruction := os.environ.get(_COMPLETE):
+        from persona_pg.cli import completion
+
+        completion.end(completion.answer(cli, instruction))
     code = edge.run(cli, sys.argv[1:])
     # Everything is closed and flushed: the process may end without taking itself apart.
     os._exit(code)

@@ -53,7 +53,7 @@ def create_command(
     if wait:
         from persona_pg.cli.run import wait_for
 
-        code = wait_for(app, [job.id])
+        code = wait_for(app, [job.id], quiet=as_json)
         if as_json:
             output.put_json(documents.of_job(app.queue.get_full_job(job.id)))
         raise click.exceptions.Exit(code)

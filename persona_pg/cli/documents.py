@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from persona_pg.model import Agent, FullJob, LogLine
+    from persona_pg.model import Agent, Event, FullJob, LogLine
 
 
 def camel(name: str) -> str:
@@ -18,6 +18,20 @@ def camel(name: str) -> str:
 def of(row: Any) -> dict[str, Any]:
     """Return the document of any row."""
     return {camel(name): value for name, value in asdict(row).items()}
+
+
+def of_event(event: Event) -> dict[str, Any]:
+    """Return the document of an event; --after its cursor goes on behind it."""
+    return {
+        "cursor": event.next_cursor,
+        "at": event.at,
+        "type": event.event_type,
+        "jobId": event.job_id,
+        "source": event.source,
+        "traceId": event.trace_id,
+        "data": event.data,
+        "eventId": event.event_id,
+    }
 
 
 def of_job(job: FullJob) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from persona_pg.cli.edge import INTERRUPTED, say
 from persona_pg.errors import PersonaError
+from persona_pg.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 TIMED_OUT = 124
 _FAILED = 1
 _SIGNAL_BASE = 128
-_SHORTEST, _LONGEST = 0.03, 0.5
 _PAGE = 1000
 _PATIENT_INTERRUPTS = 2
 # A job usually starts at once; only one that does not deserves a word.
@@ -71,9 +71,14 @@ class Interrupts:
         if self.count > _PATIENT_INTERRUPTS:
             raise KeyboardInterrupt
 
-    def sleep(self, seconds: float) -> None:
-        """Wait, but not beyond the next Ctrl-C."""
-        if select.select([self._reader], [], [], seconds)[0]:
+    @property
+    def readers(self) -> list[int]:
+        """What can be read once Ctrl-C was pressed."""
+        return [self._reader]
+
+    def heed(self) -> None:
+        """Take in what was pressed: the next wait ends with the next Ctrl-C only."""
+        if select.select(self.readers, [], [], 0)[0]:
             os.read(self._reader, 64)
 
 
@@ -86,12 +91,12 @@ class Follower:
         job_id: UUID,
         *,
         show: Callable[[LogLine], None],
-        sleep: Callable[[float], None] = time.sleep,
+        interrupts: Interrupts | None = None,
     ) -> None:
         self._queue = queue
         self._id = job_id
         self._show = show
-        self._sleep = sleep
+        self._interrupts = interrupts
         self._cursor = (0, 0)
         self._waiting = WaitingNote(queue)
         self._attempt = 0
@@ -102,20 +107,25 @@ class Follower:
 
     def follow(self, between: Callable[[], None] | None = None) -> Job:
         """Print until the job has ended; *between* is called at each turn."""
-        delay = _SHORTEST
-        while True:
-            if between is not None:
-                between()
-            # The job first, then its log: an ended job's log is complete.
-            job = self._queue.get_job(self._id)
-            if self._print_new() or job.attempt != self._attempt:
-                self._attempt = job.attempt
-                delay = _SHORTEST
-            if job.is_finished:
-                return job
-            self._waiting.look_at(job)
-            self._sleep(delay)
-            delay = min(delay * 1.5, _LONGEST)
+        with Watch(self._queue.database, [self._id], logs=True) as watch:
+            while True:
+                if between is not None:
+                    between()
+                # The job first, then its log: an ended job's log is complete.
+                job = self._queue.get_job(self._id)
+                if self._print_new() or job.attempt != self._attempt:
+                    self._attempt = job.attempt
+                    watch.hurry()
+                if job.is_finished:
+                    return job
+                self._waiting.look_at(job)
+                self._wait(watch)
+
+    def _wait(self, watch: Watch) -> None:
+        wake = () if self._interrupts is None else self._interrupts.readers
+        watch.wait(self._waiting.due_in(), wake)
+        if self._interrupts is not None:
+            self._interrupts.heed()
 
     def _print_new(self) -> bool:
         found = False
@@ -155,6 +165,15 @@ class WaitingNote:
         if reason != self._told:
             self._told = reason
             say(f"job {job.short_id} is waiting: {reason}")
+
+    def due_in(self) -> float | None:
+        """Return the seconds until the next look_at() may have something to tell."""
+        if self._since is None:
+            return None
+        due = max(
+            self._since + _WAITING_IS_TOLD_AFTER, self._looked_at + _WAITING_IS_LOOKED_AT_EVERY
+        )
+        return max(0.0, due - time.monotonic()) + 0.001
 
     def _reason(self, job: Job) -> str:
         if job.status == "pending" and (missing := missing_runner(self._queue, job.agent)):

@@ -21,8 +21,10 @@ from persona_pg.cli.follow import (
     outcome,
 )
 from persona_pg.cli.options import create_job, create_options
+from persona_pg.cli.progress import Bar
 from persona_pg.cli.types import DURATION
 from persona_pg.errors import TryLater
+from persona_pg.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from persona_pg.model import Job, LogLine
-
-_SHORTEST, _LONGEST = 0.03, 0.5
 
 
 @click.command("run", context_settings={"allow_interspersed_args": False})
@@ -80,7 +80,7 @@ def _follow(app: App, job: Job, interrupts: Interrupts) -> Job:
             say(f"cancelling job {job.short_id}{again}")
             cancel_quietly(app.queue, job.id, "interrupted", force=heeded > 1)
 
-    follower = Follower(app.queue, job.id, show=streams.show, sleep=interrupts.sleep)
+    follower = Follower(app.queue, job.id, show=streams.show, interrupts=interrupts)
     try:
         return follower.follow(heed_interrupts)
     except BrokenPipeError:
@@ -119,14 +119,16 @@ def wait_command(
     """
     queue = app.queue
     ids = [queue.resolve_job(ref) for ref in refs]
-    code = wait_for(app, ids, timeout=timeout)
+    code = wait_for(app, ids, timeout=timeout, quiet=as_json or as_jsonl)
     if as_json or as_jsonl:
         found = [documents.of_job(queue.get_full_job(job_id)) for job_id in ids]
         output.put_json(found) if as_json else output.put_jsonl(found)
     raise click.exceptions.Exit(code)
 
 
-def wait_for(app: App, ids: Sequence[UUID], *, timeout: timedelta | None = None) -> int:
+def wait_for(
+    app: App, ids: Sequence[UUID], *, timeout: timedelta | None = None, quiet: bool = False
+) -> int:
     """Wait for jobs; return the exit code that stands for them all."""
     app.be_patient()
     queue = app.queue
@@ -134,19 +136,22 @@ def wait_for(app: App, ids: Sequence[UUID], *, timeout: timedelta | None = None)
     waiting = dict.fromkeys(ids)
     notes = {job_id: WaitingNote(queue) for job_id in waiting}
     codes: dict[UUID, int] = {}
-    delay = _SHORTEST
-    while True:
-        for job in queue.get_jobs(list(waiting)):
-            if job.is_finished:
-                codes[job.id] = exit_code_of(job)
-                del waiting[job.id]
-                say(outcome(job))
-                delay = _SHORTEST
-            elif len(ids) == 1:
-                notes[job.id].look_at(job)
-        if not waiting:
-            return next((codes[job_id] for job_id in ids if codes[job_id]), 0)
-        if deadline is not None and time.monotonic() > deadline:
-            raise TryLater(f"{len(waiting)} of {len(ids)} jobs have not ended yet")
-        time.sleep(delay)
-        delay = min(delay * 1.5, _LONGEST)
+    with Watch(queue.database, ids) as watch, Bar("waiting", len(ids), quiet=quiet) as bar:
+        while True:
+            for job in queue.get_jobs(list(waiting)):
+                if job.is_finished:
+                    codes[job.id] = exit_code_of(job)
+                    del waiting[job.id]
+                    bar.clear()
+                    say(outcome(job))
+                    watch.hurry()
+                elif len(ids) == 1:
+                    notes[job.id].look_at(job)
+            if not waiting:
+                return next((codes[job_id] for job_id in ids if codes[job_id]), 0)
+            bar.show(len(codes), f"{len(codes)} of {len(ids)} jobs have ended")
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise TryLater(f"{len(waiting)} of {len(ids)} jobs have not ended yet")
+            due = notes[ids[0]].due_in() if len(ids) == 1 else None
+            watch.wait(min((each for each in (left, due) if each is not None), default=None))

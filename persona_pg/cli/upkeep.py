@@ -10,6 +10,7 @@ import click
 from persona_pg.cli import documents, output
 from persona_pg.cli.app import App, pass_app
 from persona_pg.cli.follow import cancel_quietly
+from persona_pg.cli.progress import Bar
 from persona_pg.cli.types import DURATION
 
 if TYPE_CHECKING:
@@ -95,8 +96,12 @@ def cleanup_command(app: App, *, days: int, dry_run: bool, as_json: bool) -> Non
         count = queue.cleanup_old_jobs(days, dry_run=True)
     else:
         count = 0
-        while (deleted := queue.cleanup_old_jobs(days, max_jobs=_BATCH)) > 0:
-            count += deleted
+        with Bar("deleting", quiet=as_json) as bar:
+            if bar.is_on:
+                bar.total = queue.cleanup_old_jobs(days, dry_run=True)
+            while (deleted := queue.cleanup_old_jobs(days, max_jobs=_BATCH)) > 0:
+                count += deleted
+                bar.show(count, f"{count} finished jobs")
     if as_json:
         output.put_json({"deleted": 0 if dry_run else count, "found": count, "dryRun": dry_run})
     else:
