@@ -77,7 +77,7 @@ def _of_the_first_system(snapshot: dict[str, Any]) -> dict[str, Any]:
     """
     summary = snapshot["summary"]
     ended = sum(snapshot["completedByMinute"]) + sum(snapshot["failedByMinute"])
-    running, last = snapshot["running"], snapshot["ended"]
+    running, last = snapshot["running"], snapshot["recentEnds"]
     job = running[0] if running else last[0] if last else None
     if job is None:
         status, activity = "idle", None

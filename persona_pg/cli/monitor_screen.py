@@ -26,7 +26,7 @@ def draw(
     lines = _head(snapshot, note, width)
     sections = [
         ("running", [_running(job, later) for job in snapshot["running"]]),
-        ("ended in the last hour", [_ended(job) for job in snapshot["ended"]]),
+        ("ended in the last hour", [_ended(job) for job in snapshot["recentEnds"]]),
     ]
     for number, (title, rows) in enumerate(sections):
         room = height - len(lines) - 2

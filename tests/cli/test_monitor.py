@@ -141,8 +141,9 @@ def test_the_status_file_has_the_keys_of_the_first_system_and_one_writer(
         "agent": "assistant", "action": "x", "status": "running", "ended": None,
         "questions_total": 1, "questions_completed": 0, "current_activity": "what is a lease?",
     }  # fmt: skip
-    assert wanted.items() <= found.items()
-    assert found["started"] and found["last_updated"] and found["summary"]["running"] == 1
+    assert {key: found[key] for key in wanted} == wanted
+    assert None not in (found["started"], found["last_updated"])
+    assert found["summary"]["running"] == 1
 
     second = popen("monitor", "--status-file", str(path))
     assert "another persona-monitor" in second.communicate()[1]
@@ -162,6 +163,8 @@ def test_modes_that_do_not_go_together_are_refused(popen, arguments):
 
 def test_a_bar_shows_only_on_a_terminal(terminal, popen, create, play):
     def end_two(runner):
+        there = "select exists (select from persona.watchers)"
+        eventually(lambda: runner.conn.execute(there).fetchone()[0])
         for _ in range(2):
             runner.end(runner.claim())
 

@@ -37,7 +37,7 @@ begin
       from (
         select q.job_id from persona.job_queue as q where q.run_at <= now() order by q.run_at, q.seq limit 1) as q
       join persona.job_dashboard as d on d.id = q.job_id),
-    'ended', (
+    'recentEnds', (
       select coalesce(jsonb_agg(jsonb_build_object(
         'id', a.job_id, 'shortId', j.short_id, 'type', j.job_type, 'agent', j.agent, 'outcome', a.outcome,
         'status', j.status, 'startedAt', a.started_at, 'endedAt', a.ended_at, 'error', left(a.error, 300),
