@@ -132,7 +132,8 @@ def test_the_feed_chooses_a_job_and_a_type(popen, create, queue):
 def test_the_status_file_has_the_keys_of_the_first_system_and_one_writer(
     popen, create, tmp_path, runner
 ):
-    path = tmp_path / "progress.json"
+    path = tmp_path / "status" / "progress.json"
+    path.parent.mkdir()
     create("what is a lease?")
     runner.claim()
     first = popen("monitor", "--status-file", str(path))
@@ -150,7 +151,7 @@ def test_the_status_file_has_the_keys_of_the_first_system_and_one_writer(
     assert second.returncode == 75
     first.terminate()
     assert first.wait(10) == 0
-    assert [p.name for p in tmp_path.iterdir() if p.name != ".progress.json.lock"] == [path.name]
+    assert {p.name for p in path.parent.iterdir()} == {".progress.json.lock", path.name}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@
 create or replace function persona.list_events(
   after text default null, max_rows integer default 100, ref text default null, of_type text default null
 ) returns table (
-  next_cursor text, at timestamptz, event_type text, job_id uuid, source text, trace_id text, data jsonb, event_id bigint)
+  next_cursor text, at timestamptz, event_type text, job_id uuid, source text, trace_id text, data jsonb,
+  event_id bigint)
 language plpgsql stable security definer
 set search_path = pg_catalog, persona, pg_temp
 set plan_cache_mode = force_custom_plan as $$
@@ -25,11 +26,13 @@ declare
   v_found integer;
 begin
   if v_place is null then
-    perform persona._invalid('after', left(list_events.after, 100), 'the cursor of an event, of event_cursor(), or nothing is needed');
+    perform persona._invalid('after', left(list_events.after, 100),
+      'the cursor of an event, of event_cursor(), or nothing is needed');
   elsif list_events.max_rows is null or list_events.max_rows not between 1 and 10000 then
     perform persona._invalid('max_rows', list_events.max_rows::text, '1 to 10000 is allowed');
   elsif v_place[1]::bigint > pg_snapshot_xmax(pg_current_snapshot())::text::bigint then
-    perform persona._invalid('after', list_events.after, 'the cursor is from another server, or from after a backup that was restored: begin anew');
+    perform persona._invalid('after', list_events.after,
+      'the cursor is from another server, or from after a backup that was restored: begin anew');
   end if;
   if coalesce(list_events.ref, '') <> '' then
     v_job_id := persona.resolve_job(list_events.ref);

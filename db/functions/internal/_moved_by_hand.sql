@@ -38,7 +38,8 @@ begin
   values (
     p_old.id, p_old.lease, p_old.attempt, p_new.status in ('completed', 'failed', 'cancelled'),
     case p_new.status when 'pending' then 'given_back' else p_new.status end, p_old.runner_id, p_old.hostname,
-    v_lease.pid, coalesce(v_lease.claimed_at, p_old.started_at, now()), coalesce(v_lease.claimed_xid, 0), p_new.exit_code,
+    v_lease.pid, coalesce(v_lease.claimed_at, p_old.started_at, now()), coalesce(v_lease.claimed_xid, 0),
+    p_new.exit_code,
     coalesce(p_new.error, 'moved by hand'), p_new.failure_kind);
   p_new.ended_lease := p_old.lease;
   if p_new.status in ('completed', 'failed', 'cancelled') then

@@ -132,8 +132,8 @@ begin
       delete from persona.job_leases as l where l.job_id = any(array(select d.job_id from decided as d))
     ), remembered as (
       insert into persona.job_attempts (
-        job_id, lease, attempt, is_counted, outcome, runner_id, runner_name, hostname, pid, started_at, started_xid, ended_at,
-        exit_code, error, failure_kind, result, cost_usd, tokens, session_id, model)
+        job_id, lease, attempt, is_counted, outcome, runner_id, runner_name, hostname, pid, started_at,
+        started_xid, ended_at, exit_code, error, failure_kind, result, cost_usd, tokens, session_id, model)
       select d.job_id, d.lease, d.attempt, d.is_counted, d.attempt_outcome, p_runner_id, r.name, r.hostname, d.pid,
         d.claimed_at, d.claimed_xid, now(), d.exit_code, d.new_error, d.new_kind,
         case when d.new_status <> 'completed' then d.result end, d.cost_usd, d.tokens, d.session_id, d.model
