@@ -442,6 +442,15 @@ def test_p7_a_creator_that_could_not_see_the_idle_mark_is_waited_for(
     assert [r["id"] for r in second.claim(runner)] == [job["id"]]
 
 
+def test_p7_an_agent_that_is_being_enabled_is_waited_for(queue, runner, first, second):
+    with first.conn.transaction():
+        first.call("set_agent_active", name="a", active=True)
+        assert second.claim(runner) == []
+        mark = horizon(second, runner)
+        assert mark["holders"]
+        assert not is_settled(second, mark)
+
+
 def test_p7_a_creator_that_sees_the_idle_mark_notifies(queue, runner, first, second):
     second.listen()
     assert second.claim(runner) == []

@@ -47,7 +47,7 @@ def test_detect_looks_at_heartbeats_and_changes_nothing(queue, runner):
     assert [queue.status(r) for r in (run, old)] == ["running", "running"]
 
 
-def test_three_rescues_and_it_is_enough(queue, runner):
+def test_orphaned_3_times_it_fails_instead_of_looping(queue, runner):
     job = queue.create(max_attempts=1)
     for rescue in (1, 2, 3):
         [run] = queue.claim(runner)
@@ -57,7 +57,7 @@ def test_three_rescues_and_it_is_enough(queue, runner):
     found = queue.job(job)
     assert (found["error"], found["failure_kind"]) == ("orphaned 3 times", "orphaned")
     assert (found["interruptions"], len(queue.attempts(job))) == (3, 3)
-    assert "orphaned 3 times" in queue.alerts()[0]["message"]
+    assert any("orphaned 3 times" in alert["message"] for alert in queue.alerts())
     queue.act("retry_job", job)
     assert queue.job(job)["interruptions"] == 0
 
