@@ -48,6 +48,8 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir _apply_migration.sql
 \set migration 0016_watchers.sql
 \ir _apply_migration.sql
+\set migration 0017_schedules.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_task_preview.sql
@@ -71,6 +73,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_announce_logs.sql
 \ir functions/internal/_ask_approval.sql
 \ir functions/internal/_beat_external.sql
+\ir functions/internal/_break_schedule.sql
 \ir functions/internal/_bridge_call.sql
 \ir functions/internal/_bridge_create_job.sql
 \ir functions/internal/_bridge_driver.sql
@@ -87,12 +90,15 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_check_job.sql
 \ir functions/internal/_check_notes.sql
 \ir functions/internal/_check_parent.sql
+\ir functions/internal/_check_scheduled_job.sql
 \ir functions/internal/_child_json.sql
 \ir functions/internal/_claim_external.sql
 \ir functions/internal/_days_since.sql
 \ir functions/internal/_deliver_alert.sql
 \ir functions/internal/_drive_job.sql
 \ir functions/internal/_fail_family.sql
+\ir functions/internal/_fire_schedule.sql
+\ir functions/internal/_fire_schedules.sql
 \ir functions/internal/_fits.sql
 \ir functions/internal/_id_floor.sql
 \ir functions/internal/_invalid.sql
@@ -135,6 +141,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_rpc_error.sql
 \ir functions/internal/_runner.sql
 \ir functions/internal/_say_outside.sql
+\ir functions/internal/_schedule.sql
 \ir functions/internal/_setting.sql
 \ir functions/internal/_settle.sql
 \ir functions/internal/_settle_dependents.sql
@@ -205,27 +212,34 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/runner/is_settled.sql
 \ir functions/runner/job_call.sql
 \ir functions/runner/open_connection.sql
+\ir functions/runner/plan_schedules.sql
 \ir functions/runner/reconcile.sql
 \ir functions/runner/recover_hung_jobs.sql
 \ir functions/runner/recover_predecessor.sql
 \ir functions/runner/register_runner.sql
 \ir functions/runner/runner_directive.sql
+\ir functions/runner/schedules_to_plan.sql
 \ir functions/runner/tick.sql
 
 -- For admins.
 \ir functions/admin/cleanup_old_jobs.sql
+\ir functions/admin/create_schedule.sql
 \ir functions/admin/drain_runner.sql
 \ir functions/admin/import_jobs.sql
 \ir functions/admin/import_logs.sql
+\ir functions/admin/pause_schedule.sql
 \ir functions/admin/rebuild_queue.sql
 \ir functions/admin/register_agent.sql
 \ir functions/admin/register_job_type.sql
 \ir functions/admin/remove_alert_rule.sql
+\ir functions/admin/remove_schedule.sql
+\ir functions/admin/resume_schedule.sql
 \ir functions/admin/set_agent_active.sql
 \ir functions/admin/set_alert_rule.sql
 \ir functions/admin/set_setting.sql
 \ir functions/admin/test_alert.sql
 \ir functions/admin/update_agent.sql
+\ir functions/admin/update_schedule.sql
 
 \ir roles.sql
 

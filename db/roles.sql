@@ -60,11 +60,12 @@ declare
       "register_runner", "claim_job", "claim_jobs", "heartbeat", "heartbeats", "append_logs", "complete_job",
       "complete_jobs", "give_back_job", "reconcile", "recover_predecessor", "recover_hung_jobs", "deregister_runner",
       "create_child_job", "runner_directive", "idle_horizon", "is_settled", "idle_state", "open_connection", "job_call",
-      "tick"],
+      "tick", "schedules_to_plan", "plan_schedules"],
     "persona_admin": [
       "register_agent", "update_agent", "set_agent_active", "drain_runner", "cleanup_old_jobs", "rebuild_queue",
       "set_setting", "recover_hung_jobs", "tick", "import_jobs", "import_logs", "register_job_type",
-      "set_alert_rule", "remove_alert_rule", "test_alert"]}';
+      "set_alert_rule", "remove_alert_rule", "test_alert", "create_schedule", "update_schedule", "pause_schedule",
+      "resume_schedule", "remove_schedule", "schedules_to_plan", "plan_schedules"]}';
   v_role text;
   v_names jsonb;
   v_function regprocedure;

@@ -133,6 +133,11 @@ def tick(log_retention_days: int | None) -> Step:
     return Step(b"select persona.tick($1::integer)", (days,))
 
 
+def plan_schedules(plans: list[dict[str, Any]]) -> Step:
+    """plan_schedules: [{name, status, next_due_at}]."""
+    return Step(b"select json_agg(p) from persona.plan_schedules($1) as p", (json.dumps(plans),))
+
+
 def deregister(runner_id: str) -> Step:
     """deregister_runner."""
     return Step(b"select to_json(persona.deregister_runner($1)::text)", (runner_id,))

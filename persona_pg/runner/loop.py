@@ -139,6 +139,7 @@ class Runner:
         self._beat_at = 0.0
         self._beaten_at = procfs.boottime()
         self._tick_at = 0.0
+        self._plans: list[dict[str, Any]] = []
         self._reconcile_at: float | None = None
         self._rest_until = 0.0
         self._rest_seconds = 0.0
@@ -419,6 +420,9 @@ class Runner:
         if self._reconcile_at is not None and now >= self._reconcile_at:
             self._reconcile_at = None
             due.append(([self._reconcile()], lambda a: self._reconciled(a[0])))
+        if self._plans:
+            due.append(([calls.plan_schedules(self._plans)], self._planned))
+            self._plans = []
         if is_tick_due:
             self._tick_at = now + _TICK_SECONDS * random.uniform(0.9, 1.1)  # noqa: S311 - as above
             # The queue's own setting holds, unless this runner was told otherwise.
@@ -481,12 +485,32 @@ class Runner:
             self._begin_drain()
         if isinstance(tick, StepError):
             tick.complain("upkeep")
+        else:
+            self._plan(tick)
         self._desk.waits.look()  # the net, as the poll interval is for claims
         if not isinstance(heard, StepError) and not set(CHANNELS) <= set(heard):
             # Somebody between us and the server, or a session that was reset: it works, but deaf.
             log.error("this connection hears no notifications any more: opening another one")
             self._session.close()
             self._on_lost()
+
+    def _plan(self, tick: dict[str, Any]) -> None:
+        """Read the cron expressions that are due, and come back when the next schedule is."""
+        if tick.get("to_plan"):
+            from persona_pg import schedules
+
+            self._plans = schedules.plan(tick["to_plan"])
+            self._tick_at = 0.0  # the answer goes first, and then says what is next
+        elif (seconds := tick.get("next_schedule_seconds")) is not None:
+            # A millisecond more, so that it is due by the server's clock too.
+            self._tick_at = min(self._tick_at, self._loop.time() + seconds + 0.001)
+
+    def _planned(self, answers: list[Answer]) -> None:
+        (answer,) = answers
+        if isinstance(answer, StepError):
+            answer.complain("planning schedules")
+            # Whatever it was, it is not tried again without a pause.
+            self._tick_at = self._loop.time() + _TICK_SECONDS
 
     def _claimed(self, answers: list[Answer], sent_at: float) -> None:
         assert self._cycle is not None
@@ -592,7 +616,10 @@ class Runner:
     def _on_notify(self, channel: str, payload: str) -> None:
         if channel == "persona_wake":
             served = self._options.agents
-            if self._cycle is not None and (not served or payload == "*" or payload in served):
+            if payload == "@schedules":
+                self._tick_at = 0.0
+                self._kick.set()
+            elif self._cycle is not None and (not served or payload == "*" or payload in served):
                 self._cycle.wake()
                 self._kick.set()
         elif payload == f"children {self._runner_id}":

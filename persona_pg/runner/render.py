@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,8 @@ _PROVIDER_PREFIXES = {
     "anthropic": ("ANTHROPIC_", "CLAUDE_CODE_", "CLAUDE_CONFIG_DIR", "AWS_", "CLOUD_ML_REGION"),
     "google": ("GEMINI_", "GOOGLE_"),
     "openai": ("OPENAI_", "CODEX_"),
+    # Not a company: the agent that delivers alerts.
+    "alert": ("ALERT_",),
 }
 # A session that the runner itself was started from is not one to continue.
 _NEVER = ("CLAUDE_CODE_SESSION", "CLAUDE_CODE_ENTRYPOINT", "CLAUDE_CODE_SSE_PORT", "CODEX_SANDBOX")
@@ -118,6 +121,7 @@ def _values(
         "vault": settings.vault_path or "",
         "root": settings.root or "",
         "home": environ.get("HOME", ""),
+        "python": sys.executable,
         "business": job.get("business") or settings.business or "",
         "agent": job["agent"],
         "job_id": job["id"],
@@ -234,6 +238,14 @@ def _environment(
         for name, value in environ.items()
         if (name in _PASSED or name.startswith(prefixes)) and not name.startswith(_NEVER)
     }
+    if job.get("provider") == "alert":
+        # They may stand in the .env file, which is no part of our environment.
+        from_file = {
+            "ALERT_WEBHOOK_URL": settings.alert_webhook_url,
+            "ALERT_SMTP_URL": settings.alert_smtp_url,
+            "ALERT_MAIL_TO": settings.alert_mail_to,
+        }
+        env.update({name: value for name, value in from_file.items() if value})
     env.update({name: _text(value) for name, value in (job.get("env") or {}).items()})
     ours = {
         "PERSONA_JOB_ID": job["id"],

@@ -29,7 +29,7 @@ begin
     (select min(q.run_at) from persona.job_queue as q where q.waits_on = 'time'),
     (select min(l.expires_at) from persona.job_leases as l),
     (select min(g.reopens_at) from persona.gates as g where g.state <> 'open' and g.reopens_at > now()),
-    (select min(s.next_due_at) from persona.schedules as s where not s.is_paused));
+    (select min(coalesce(s.next_due_at, now())) from persona.schedules as s where not s.is_paused and not s.is_done));
   if v_due_at is not null then
     due_in_seconds := greatest(0, extract(epoch from v_due_at - now()));
   end if;

@@ -34,8 +34,15 @@ begin
     where o.created_at < now() - make_interval(days => persona._setting('event_retention_days')::integer)));
 
   perform persona._watch_queue_age();
+  perform persona._fire_schedules();
 
   return jsonb_build_object(
+    -- For who can read cron expressions, and when to come back: a busy runner asks for no idle state.
+    'to_plan', (select jsonb_agg(p) from persona.schedules_to_plan() as p),
+    'next_schedule_seconds', (
+      select greatest(0, extract(epoch from s.next_due_at - now())) from persona.schedules as s
+      where not s.is_paused and not s.is_done and s.next_due_at is not null
+      order by s.next_due_at limit 1),
     'recovered', v_recovered, 'runners_lost', v_lost, 'log_partitions', persona._upkeep_logs(tick.log_retention_days));
 end $$;
 comment on function persona.tick(integer) is
