@@ -2,12 +2,14 @@
 
 Run are ```sh (as it is), ```sql (through psql) and ```console (the lines that begin with `$ `).
 A comment on the line before the block, which a reader does not see, says otherwise:
-<!-- not run: why -->, or, for what a console block shows, <!-- output not compared: why -->.
+<!-- not run: why -->, <!-- in a job --> (of the agent "writer"), or, for what a console block shows, <!-- output not compared: why -->.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
 from dataclasses import dataclass
 
 _BLOCK = re.compile(
@@ -64,7 +66,11 @@ def script(blocks: list[Block]) -> str:
     parts = ["set -euo pipefail", "exec 2>&1"]
     for number, block in enumerate(blocks):
         parts.append(f"printf '\\n{SEPARATOR}{number}\\n'")
-        if block.language == "sh":
+        if block.marker == "in a job":
+            payload = shlex.quote(json.dumps({"script": block.text}))
+            parts.append(f"ID=$(persona create -a writer -t writing --payload {payload})")
+            parts.append('persona wait "$ID" || { persona logs "$ID"; exit 1; }')
+        elif block.language == "sh":
             parts.append(block.text)
         elif block.language == "sql":
             psql = 'psql -X -q -v ON_ERROR_STOP=1 -d "$PERSONA_DATABASE_URL"'

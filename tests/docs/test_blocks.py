@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pgtest
+import psycopg
 import pytest
 from agents import fake_claude
 from docs.blocks import RUN, SEPARATOR, blocks_of, pattern, script
@@ -23,7 +24,7 @@ DOCUMENTS = sorted(
 # Blocks that are only looked at. A language that is not here would be neither run nor looked at.
 LOOKED_AT = {"", "text", "ini", "json", "mermaid", "typescript"}
 # What needs a network, a service manager or somebody else's server. A new one is a decision.
-NOT_RUN = 12
+NOT_RUN = 13
 
 
 def read(document):
@@ -61,6 +62,11 @@ def world(databases, postgresql_noproc, tmp_path_factory):
         "PERSONA_VAULT_PATH": str(folder / "vault"),
         "PERSONA_ROOT": str(root),
     }
+    with psycopg.connect(env["PERSONA_DATABASE_URL"]) as connection:
+        connection.execute(
+            "select persona.register_agent('writer', argv => '{bash,-e,-c,\"{payload.script}\"}',"
+            " may_delegate_to => '{researcher}')"
+        )
     worker = pgtest.WorkerProcess(
         ["persona-worker", "--concurrency", "4"], env, folder / "worker.log"
     )
@@ -109,6 +115,21 @@ def test_the_links_of_the_documents_lead_somewhere():
         text = re.sub(r"^```.*?^```|`[^`\n]+`", "", text, flags=re.MULTILINE | re.DOTALL)
         for target in re.findall(r"\]\((?!https?:)([^)#]+)", text):
             assert ((ROOT / document).parent / target).exists(), f"{document}: {target}"
+
+
+def test_what_explain_says_stands_under_troubleshooting():
+    source = (ROOT / "db" / "functions" / "client" / "explain_job.sql").read_text()
+    table = (ROOT / "docs" / "troubleshooting.md").read_text().split("## A job failed")[0]
+    # Each line from its beginning to the first value or colon.
+    said = set(
+        re.findall(
+            r"return (?:format\()?'((?:waits|needs|held|hung|ready|pending)[^%',;]*)", source
+        )
+    )
+
+    assert len(said) > 10
+    for words in {re.split(r"(?<!waits):", words)[0].strip() for words in said}:
+        assert f"`{words}" in table, words
 
 
 # -- the plugin guide --------------------------------------------------------------------------
