@@ -17,6 +17,7 @@ import contextlib
 import hashlib
 import os
 import sys
+import time
 
 TYPE_CHECKING = False  # importing typing would cost the guardian a megabyte
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _PREFIX = "persona-"
 # Into the group before the program begins: whatever it starts is born there.
 _ENTER = '{ echo 0 > "$0"; } 2> /dev/null || :; exec "$@"'
 _PROBE_SECONDS = 3.0
+_DYING_SECONDS = 1.0
 # There where systemd is the system's manager: sd_booted(3).
 _BOOTED = "/run/systemd/system"
 
@@ -49,10 +51,18 @@ class Control:
         """
         self._tag = hashlib.sha256(f"{home}\0{name}".encode()).hexdigest()[:8]
         if self.kind == "cgroup":
+            left = []
             for entry in _entries(self._base):
                 if entry.startswith(f"{_PREFIX}{self._tag}-"):
-                    kill_group(f"{self._base}/{entry}")
-                    remove_group(f"{self._base}/{entry}")
+                    left.append(f"{self._base}/{entry}")
+                    kill_group(left[-1])
+            # They are busy until what was killed in them is gone.
+            until = time.monotonic() + _DYING_SECONDS
+            while left and time.monotonic() < until:
+                for group in left:
+                    remove_group(group)
+                left = [group for group in left if os.path.exists(group)]
+                time.sleep(0.01)
 
     def wrap(self, argv: Sequence[str], token: int) -> tuple[list[str], str]:
         """Return the command line that starts *argv* in a group of its own, and that group.
