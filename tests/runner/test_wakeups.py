@@ -268,6 +268,16 @@ def test_after_a_cut_connection_the_runner_hears_again(idle, jobs, superuser_dsn
     starts(jobs.command("true"), jobs)
 
 
+def test_what_was_created_while_the_connection_was_away_starts(idle, jobs, proxy, eventually):
+    one = idle(PERSONA_DATABASE_URL=proxy.dsn)
+    proxy.is_refusing = True
+    proxy.cut()
+    eventually(lambda: "next try" in one.output(), what=one.output)
+    job = jobs.command("true")
+    proxy.is_refusing = False
+    assert jobs.end(job, timeout=15).status == "completed"
+
+
 def test_a_connection_that_hears_nothing_any_more_is_replaced(
     conn, dsn, superuser_dsn, worker, ready, jobs
 ):
