@@ -42,6 +42,8 @@ _COMMANDS = {
     "cleanup": ("upkeep", "cleanup_command", "Delete old finished jobs."),
     "agents": ("agents", "agents_group", "List, register and change agents."),
     "runners": ("runners", "runners_group", "List runners, or ask one to finish."),
+    "schedule": ("schedule", "schedule_group", "Create jobs at given times."),
+    "alerts": ("alerts", "alerts_group", "Look at alerts, and say who is told."),
     "notes": ("notes", "notes_group", "Turn marked lines of daily notes into jobs, and back."),
     "monitor": (
         "monitor",
