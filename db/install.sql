@@ -50,6 +50,8 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir _apply_migration.sql
 \set migration 0017_schedules.sql
 \ir _apply_migration.sql
+\set migration 0018_gates.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_task_preview.sql
@@ -118,6 +120,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_lend_slot.sql
 \ir functions/internal/_lock_job.sql
 \ir functions/internal/_lock_keys.sql
+\ir functions/internal/_lock_probes.sql
 \ir functions/internal/_may.sql
 \ir functions/internal/_moved_by_hand.sql
 \ir functions/internal/_note_items.sql
@@ -145,6 +148,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_setting.sql
 \ir functions/internal/_settle.sql
 \ir functions/internal/_settle_dependents.sql
+\ir functions/internal/_settle_gates.sql
 \ir functions/internal/_snake_keys.sql
 \ir functions/internal/_stop_job.sql
 \ir functions/internal/_unpark.sql
@@ -223,10 +227,12 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 
 -- For admins.
 \ir functions/admin/cleanup_old_jobs.sql
+\ir functions/admin/close_gate.sql
 \ir functions/admin/create_schedule.sql
 \ir functions/admin/drain_runner.sql
 \ir functions/admin/import_jobs.sql
 \ir functions/admin/import_logs.sql
+\ir functions/admin/open_gate.sql
 \ir functions/admin/pause_schedule.sql
 \ir functions/admin/rebuild_queue.sql
 \ir functions/admin/register_agent.sql
@@ -236,6 +242,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/admin/resume_schedule.sql
 \ir functions/admin/set_agent_active.sql
 \ir functions/admin/set_alert_rule.sql
+\ir functions/admin/set_failure_policy.sql
 \ir functions/admin/set_setting.sql
 \ir functions/admin/test_alert.sql
 \ir functions/admin/update_agent.sql

@@ -65,7 +65,8 @@ declare
       "register_agent", "update_agent", "set_agent_active", "drain_runner", "cleanup_old_jobs", "rebuild_queue",
       "set_setting", "recover_hung_jobs", "tick", "import_jobs", "import_logs", "register_job_type",
       "set_alert_rule", "remove_alert_rule", "test_alert", "create_schedule", "update_schedule", "pause_schedule",
-      "resume_schedule", "remove_schedule", "schedules_to_plan", "plan_schedules"]}';
+      "resume_schedule", "remove_schedule", "schedules_to_plan", "plan_schedules", "open_gate", "close_gate",
+      "set_failure_policy"]}';
   v_role text;
   v_names jsonb;
   v_function regprocedure;

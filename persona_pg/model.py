@@ -310,6 +310,20 @@ class Runner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """One row of persona.gates: a provider that refuses work, or did."""
+
+    provider: str
+    account: str
+    state: str
+    reason: str | None
+    closed_at: datetime | None
+    reopens_at: datetime | None
+    probe_job_id: UUID | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """The row of persona.job_summary()."""
 

@@ -19,6 +19,7 @@ from persona_pg.model import (
     DashboardJob,
     Event,
     FullJob,
+    Gate,
     Job,
     LogLine,
     NoteAnswer,
@@ -532,6 +533,30 @@ class Queue:
     def set_agent_active(self, name: str, active: bool) -> Agent:
         """Enable or disable an agent; a disabled one's jobs wait."""
         return self._one(Agent, "persona.set_agent_active(%s, active => %s)", (name, active))
+
+    def gates(self) -> list[Gate]:
+        """List the gates of providers that have ever been closed."""
+        return self._rows(Gate, "persona.gates as g order by g.provider, g.account", alias="g")
+
+    def open_gate(self, provider: str, account: str = "") -> Gate:
+        """Let the jobs of a provider start again; for admins."""
+        return self._one(Gate, "persona.open_gate(%s, account => %s)", (provider, account))
+
+    def close_gate(
+        self,
+        provider: str,
+        account: str = "",
+        *,
+        reason: str | None = None,
+        duration: timedelta | None = None,
+    ) -> Gate:
+        """Start no more jobs of a provider, for a time or until the gate is opened; for admins."""
+        return self._one(
+            Gate,
+            "persona.close_gate(%s, account => %s, reason => %s,"
+            " reopens_at => now() + %s::interval)",
+            (provider, account, reason, duration),
+        )
 
     def runners(self) -> list[Runner]:
         """List the runners."""

@@ -72,11 +72,58 @@ def test_a_reason_is_always_there(queue, runner, given, kind, error):
     assert (queue.job(run)["failure_kind"], queue.job(run)["error"]) == (kind, error)
 
 
-@pytest.mark.parametrize("kind", ["not_found", "auth", "billing", "max_turns", "budget"])
+@pytest.mark.parametrize("kind", ["not_found", "auth", "billing"])
 def test_what_will_not_get_better_is_not_tried_again(queue, runner, kind):
     run = queue.start(runner, max_attempts=5)
 
     assert queue.report(runner, run, "failed", failure_kind=kind)["result_status"] == "failed"
+
+
+@pytest.mark.parametrize("kind", ["max_turns", "budget"])
+def test_what_a_person_must_decide_is_held_and_costs_no_attempt(queue, runner, kind):
+    run = queue.start(runner, max_attempts=1)
+
+    assert queue.report(runner, run, "failed", failure_kind=kind, error="used up")[
+        "result_status"] == "held"  # fmt: skip
+
+    job = queue.job(run)
+    assert (job["failure_kind"], job["attempt"], job["error"]) == (kind, 0, "used up")
+    assert job["status_reason"] == f"{kind.replace('_', ' ')}: used up"
+    queue.act("release_job", run)
+    assert [r["id"] for r in queue.claim(runner)] == [run["id"]]
+
+
+def test_an_overloaded_provider_is_waited_for(queue, runner):
+    run = queue.start(runner, max_attempts=1)
+
+    queue.report(runner, run, "failed", failure_kind="overloaded", error="529")
+
+    job = queue.job(run)
+    assert (job["status"], job["attempt"], job["status_reason"]) == ("pending", 0, "failed: 529")
+    assert 29 < (job["run_at"] - job["updated_at"]).total_seconds() < 31
+
+
+@pytest.mark.parametrize(
+    ("action", "status", "attempt"),
+    [("retry", "pending", 1), ("wait", "pending", 0), ("hold", "held", 0), ("fail", "failed", 1)],
+)
+def test_what_a_kind_of_failure_leads_to_can_be_set(queue, runner, action, status, attempt):
+    queue.one("set_failure_policy", kind="tool_error", action=action, wait=timedelta(seconds=7))
+    run = queue.start(runner, max_attempts=2)
+
+    queue.report(runner, run, "failed", failure_kind="tool_error", error="grep")
+
+    job = queue.job(run)
+    assert (job["status"], job["attempt"]) == (status, attempt)
+    if action == "wait":
+        assert 6.9 < (job["run_at"] - job["updated_at"]).total_seconds() < 7.1
+
+
+def test_a_policy_that_makes_no_sense_is_refused(queue):
+    with refused("PJ422", "action"):
+        queue.one("set_failure_policy", kind="auth", action="pray")
+    with refused("PJ422", "gate"):
+        queue.one("set_failure_policy", kind="auth", action="fail", gate="ajar")
 
 
 def test_p14_exhausted_attempts_end_in_failed_with_the_reason_and_an_alert(queue, runner):

@@ -24,6 +24,7 @@ begin
     end if;
     update persona.agents as a
     set description = coalesce(v_new.description, ''), role = v_new.role, provider = v_new.provider,
+        account = coalesce(v_new.account, ''),
         model = v_new.model, argv = v_new.argv, stdin_template = v_new.stdin_template,
         env = coalesce(v_new.env, '{}'), workdir = v_new.workdir,
         output_format = coalesce(v_new.output_format, 'plain'), timeout = v_new.timeout,

@@ -76,12 +76,22 @@ begin
   if found then
     return format('waits until %s: after a failover no job is handed out for one lease, because what ran before may still run', v_text);
   end if;
-  select * into v_gate from persona.gates as g
-  where g.provider = v_agent.provider and g.state <> 'open' and (g.reopens_at is null or g.reopens_at > now())
-  limit 1;
+  select g.* into v_gate from persona.gates as g
+  where g.provider = v_agent.provider and g.account in ('', v_agent.account) and g.state <> 'open'
+  order by g.state = 'closed' and g.reopens_at is null desc, g.reopens_at desc nulls last limit 1;
   if found then
-    return format('waits: provider %s is closed until %s: %s', v_gate.provider,
-      coalesce(v_gate.reopens_at::text, 'somebody opens it'), coalesce(v_gate.reason, 'no reason given'));
+    select j.short_id into v_text
+    from persona.job_leases as l join persona.jobs as j on j.id = l.job_id where l.job_id = v_gate.probe_job_id;
+    return format('waits: provider %s%s %s', v_gate.provider, coalesce(' (account ' || nullif(v_gate.account, '') || ')', ''),
+      case
+        when v_gate.state = 'closed' and v_gate.reopens_at is null then
+          format('is closed until somebody opens it (persona gate open %s): %s', v_gate.provider,
+            coalesce(v_gate.reason, 'no reason given'))
+        when v_gate.state = 'closed' and v_gate.reopens_at > now() then
+          format('is closed until %s: %s', v_gate.reopens_at, coalesce(v_gate.reason, 'no reason given'))
+        when v_text is not null then format('is tried by job %s, because it was closed: %s', v_text, v_gate.reason)
+        else 'is tried by the next job that starts; the others wait for how it ends'
+      end);
   end if;
   select j.short_id into v_text
   from persona.job_leases as l join persona.jobs as j on j.id = l.job_id where l.lock_key = v_job.lock_key;

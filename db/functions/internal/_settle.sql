@@ -3,8 +3,8 @@
 -- The report counts only while its lease is held (P3): job and lease are locked first, job before lease. A report
 -- repeated after its answer was lost is answered as repeated; one that comes after the lease was lost changes
 -- nothing but is kept as stale_result of its attempt.
--- outcome: completed; failed, timeout, idle_timeout (counted attempts, retried while some are left);
--- cancelled, held (a requested stop); rate_limited, given_back, orphaned (not counted).
+-- outcome: completed; failed, timeout, idle_timeout (what follows is in failure_policies; by default counted attempts,
+-- retried while some are left); cancelled, held (a requested stop); rate_limited, given_back, orphaned (not counted).
 create or replace function persona._settle(p_runner_id uuid, p_items jsonb)
 returns table (job_id uuid, lease bigint, status text, result_status text)
 language plpgsql volatile
@@ -23,6 +23,7 @@ declare
   v_failed uuid[];
   v_keys text[];
   v_agents text[];
+  v_has_refusals boolean;
   v_agent text;
 begin
   v_ids := array(select distinct i.job_id from jsonb_to_recordset(p_items) as i (job_id uuid));
@@ -50,7 +51,9 @@ begin
         case when i.is_cumulative_cost and j.session_id = i.session_id
           then greatest(0, i.cost_usd - coalesce(j.cost_usd, 0)) else i.cost_usd end as cost_usd,
         j.attempt, j.max_attempts, j.interruptions, j.agent, j.lock_key, j.cancel_reason, j.status_reason, j.stop_as,
-        l.claimed_at, l.claimed_xid, l.progress, l.progress_text, l.is_external,
+        l.claimed_at, l.claimed_xid, l.progress, l.progress_text, l.is_external, p.action, p.wait,
+        -- The gate keeps it from starting, and it keeps its place before what came later.
+        coalesce(p.gate <> 'open' and a.provider is not null, false) as is_gated,
         case
           when i.outcome = 'completed' then 'completed'
           when j.cancel_requested_at is not null then coalesce(j.stop_as, 'cancelled')
@@ -61,18 +64,25 @@ begin
           when l.is_external then 'failed'
           when i.outcome = 'orphaned' then
             case when j.interruptions + 1 >= v_rescue_cap then 'failed' else 'pending' end
-          when i.failure_kind in ('not_found', 'auth', 'billing', 'max_turns', 'budget') then 'failed'
+          when p.action = 'wait' then 'pending'
+          when p.action = 'hold' then 'held'
+          when p.action = 'fail' then 'failed'
           when j.attempt < j.max_attempts then 'pending'
           else 'failed'
         end as new_status,
         -- An interrupted execution gives its number back; so does one that was held.
         i.outcome in ('completed', 'failed', 'timeout', 'idle_timeout', 'cancelled')
+          and (i.outcome in ('completed', 'cancelled') or coalesce(p.action not in ('wait', 'hold'), true))
           and not (j.cancel_requested_at is not null and j.stop_as = 'held' and i.outcome <> 'completed') as is_counted
       from item as i
       join persona.job_leases as l
         on l.job_id = i.job_id and l.lease = i.lease and l.runner_id is not distinct from p_runner_id
       join persona.jobs as j on j.id = i.job_id and j.status = 'running'
       left join persona.agents as a on a.name = j.agent
+      -- Whoever drives a job from outside decides itself what a failure leads to.
+      left join persona.failure_policies as p
+        on p.kind = coalesce(i.failure_kind, case i.outcome when 'failed' then 'unknown' else i.outcome end)
+        and i.outcome in ('failed', 'timeout', 'idle_timeout', 'rate_limited') and not l.is_external
       where i.is_known and i.job_id = any(v_held)
     ), decided as materialized (
       select c.*, case
@@ -95,7 +105,7 @@ begin
         case
           when c.new_status = 'completed' then null
           when c.new_status = 'cancelled' then 'cancelled'
-          when c.new_status = 'held' then null
+          when c.new_status = 'held' and c.action is distinct from 'hold' then null
           when c.new_status = 'failed' and c.stop_as = 'failed' then 'child_failed'
           else coalesce(c.failure_kind, case c.outcome when 'failed' then 'unknown' else c.outcome end)
         end as new_kind
@@ -104,15 +114,17 @@ begin
       update persona.jobs as j
       set status = d.new_status, ended_lease = d.lease,
           status_reason = case d.new_status
-            when 'held' then coalesce(d.cancel_reason, d.status_reason)
+            when 'held' then coalesce(d.cancel_reason, d.status_reason,
+              case when d.action = 'hold' then left(format('%s: %s', replace(d.new_kind, '_', ' '), d.new_error), 200) end)
             when 'pending' then left(format('%s: %s', replace(d.outcome, '_', ' '), d.new_error), 200)
           end,
           attempt = case when d.is_counted then j.attempt else greatest(j.attempt - 1, 0) end,
           interruptions = j.interruptions + (d.outcome = 'orphaned')::integer,
           run_at = case
             when d.new_status <> 'pending' or d.outcome in ('given_back', 'orphaned') then j.run_at
-            when d.outcome = 'rate_limited' then coalesce(
-              d.retry_at, now() + make_interval(secs => persona._setting('rate_limit_wait_seconds')::double precision))
+            when d.is_gated then j.run_at
+            when d.outcome = 'rate_limited' or d.action = 'wait' then coalesce(d.retry_at, now() + coalesce(
+              d.wait, make_interval(secs => persona._setting('rate_limit_wait_seconds')::double precision)))
             else greatest(coalesce(d.retry_at, '-infinity'), now() + persona._retry_delay(d.attempt))
           end,
           completed_at = case when d.new_status in ('completed', 'failed', 'cancelled') then now() end,
@@ -177,10 +189,12 @@ begin
   select array_agg(j.id) filter (where j.status in ('completed', 'failed', 'cancelled')),
     array_agg(j.id) filter (where j.status = 'failed' and j.completed_at = now()),
     array_agg(j.lock_key) filter (where j.lock_key is not null),
-    array_agg(distinct j.agent) filter (where a.max_concurrent is not null)
-  into v_ended, v_failed, v_keys, v_agents
+    array_agg(distinct j.agent) filter (where a.max_concurrent is not null),
+    bool_or(p.gate <> 'open' and a.provider is not null)
+  into v_ended, v_failed, v_keys, v_agents, v_has_refusals
   from persona.jobs as j
   left join persona.agents as a on a.name = j.agent
+  left join persona.failure_policies as p on p.kind = j.failure_kind
   where j.id = any(v_held) and j.status <> 'running';
 
   -- Rows of jobs are locked before keys: the order of every writer.
@@ -191,6 +205,9 @@ begin
   end if;
   if v_keys is not null then
     perform persona._unpark(v_keys);
+  end if;
+  if v_has_refusals or exists (select from persona.gates as g where g.probe_job_id = any(v_held)) then
+    perform persona._settle_gates(p_items, v_held);
   end if;
   if v_failed is not null then
     perform persona._raise_alert('job_failed', j.id, format('%s job %s of agent %s failed after %s attempt(s): %s',

@@ -19,6 +19,7 @@ set plan_cache_mode = force_generic_plan as $$
 declare
   v_runner persona.runners := persona._runner(claim_jobs.runner_id);
   v_limited text[];
+  v_probers text[];
   v_agents text[];
   v_limits integer[];
   v_ids uuid[];
@@ -56,20 +57,25 @@ begin
       order by a.name for no key update skip locked);
   end if;
 
+  if not v_is_paused and exists (select from persona.gates as g where g.state <> 'open') then
+    v_probers := persona._lock_probes(v_runner.agents);
+  end if;
+
   -- Each round that only parked entries of busy lock keys is followed by another one, within bounds.
   while v_left > 0 and v_rounds < 20 and not v_is_paused loop
     v_rounds := v_rounds + 1;
     select array_agg(a.name), array_agg(a.free) into v_agents, v_limits
     from (
-      select o.name, case
-          when o.max_concurrent is null then v_left
-          else least(v_left, o.max_concurrent - (
+      select o.name, least(v_left, case when o.name = any(v_probers) then 1 end, case
+          when o.max_concurrent is not null then o.max_concurrent - (
             select count(*) from persona.job_leases as l
-            where l.agent = o.name and (not l.is_waiting or l.wants_slot)))::integer
-        end as free
+            where l.agent = o.name and (not l.is_waiting or l.wants_slot))
+        end)::integer as free
       from persona.open_agents as o
       where (v_runner.agents is null or o.name = any(v_runner.agents))
         and (o.max_concurrent is null or o.name = any(v_limited))
+        -- Short of a list of probers every gate was open a moment ago.
+        and (v_probers is null or not o.needs_probe or o.name = any(v_probers))
     ) as a
     where a.free > 0;
     exit when v_agents is null;
@@ -113,6 +119,14 @@ begin
         left join persona.job_types as t on t.name = c.job_type
         order by c.priority desc, c.run_at, c.seq;
       get diagnostics v_found = row_count;
+      if cardinality(v_probers) > 0 then
+        update persona.gates as g
+        set state = 'probing', probe_job_id = j.id, updated_at = now()
+        from persona.jobs as j
+        join persona.agents as a on a.name = j.agent
+        where j.id = any(v_ids) and a.name = any(v_probers) and g.state <> 'open'
+          and g.provider = a.provider and g.account in ('', a.account);
+      end if;
       v_left := v_left - v_found;
       perform persona._announce(v_ids);
     end if;
