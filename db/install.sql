@@ -52,14 +52,18 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir _apply_migration.sql
 \set migration 0018_gates.sql
 \ir _apply_migration.sql
+\set migration 0019_limits.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
+\ir functions/internal/_limit_room.sql
 \ir functions/internal/_task_preview.sql
 \ir views/agent_workload.sql
 \ir views/cost_by_day.sql
 \ir views/job_dashboard.sql
 \ir views/job_events.sql
 \ir views/job_statistics.sql
+\ir views/limit_use.sql
 \ir views/note_questions.sql
 \ir views/open_agents.sql
 \ir views/open_questions.sql
@@ -70,6 +74,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 -- What the functions below share.
 \ir functions/internal/_add_dependencies.sql
 \ir functions/internal/_add_tokens.sql
+\ir functions/internal/_admit.sql
 \ir functions/internal/_announce.sql
 \ir functions/internal/_announce_any.sql
 \ir functions/internal/_announce_logs.sql
@@ -118,6 +123,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_lease_day.sql
 \ir functions/internal/_lease_lost.sql
 \ir functions/internal/_lend_slot.sql
+\ir functions/internal/_limit_names.sql
 \ir functions/internal/_lock_job.sql
 \ir functions/internal/_lock_keys.sql
 \ir functions/internal/_lock_probes.sql
@@ -129,6 +135,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_notes_tell.sql
 \ir functions/internal/_needs_approval.sql
 \ir functions/internal/_orphan.sql
+\ir functions/internal/_parked_names.sql
 \ir functions/internal/_pick_jobs.sql
 \ir functions/internal/_plant_job.sql
 \ir functions/internal/_raise.sql
@@ -152,6 +159,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_snake_keys.sql
 \ir functions/internal/_stop_job.sql
 \ir functions/internal/_unpark.sql
+\ir functions/internal/_unpark_limited.sql
 \ir functions/internal/_upkeep_logs.sql
 \ir functions/internal/_waits_on.sql
 \ir functions/internal/_wake.sql
@@ -238,11 +246,13 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/admin/register_agent.sql
 \ir functions/admin/register_job_type.sql
 \ir functions/admin/remove_alert_rule.sql
+\ir functions/admin/remove_limit.sql
 \ir functions/admin/remove_schedule.sql
 \ir functions/admin/resume_schedule.sql
 \ir functions/admin/set_agent_active.sql
 \ir functions/admin/set_alert_rule.sql
 \ir functions/admin/set_failure_policy.sql
+\ir functions/admin/set_limit.sql
 \ir functions/admin/set_setting.sql
 \ir functions/admin/test_alert.sql
 \ir functions/admin/update_agent.sql

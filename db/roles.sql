@@ -66,7 +66,7 @@ declare
       "set_setting", "recover_hung_jobs", "tick", "import_jobs", "import_logs", "register_job_type",
       "set_alert_rule", "remove_alert_rule", "test_alert", "create_schedule", "update_schedule", "pause_schedule",
       "resume_schedule", "remove_schedule", "schedules_to_plan", "plan_schedules", "open_gate", "close_gate",
-      "set_failure_policy"]}';
+      "set_limit", "remove_limit", "set_failure_policy"]}';
   v_role text;
   v_names jsonb;
   v_function regprocedure;

@@ -310,6 +310,17 @@ class Runner:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """One row of persona.limit_use."""
+
+    name: str
+    max_running: int
+    running: int
+    parked: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """One row of persona.gates: a provider that refuses work, or did."""
 

@@ -21,6 +21,7 @@ from persona_pg.model import (
     FullJob,
     Gate,
     Job,
+    Limit,
     LogLine,
     NoteAnswer,
     NoteLine,
@@ -72,6 +73,8 @@ _CREATE_TYPES = {
     "source_line": "integer",
     "delegated_by": "text",
     "business": "text",
+    "depends_policy": "text",
+    "limit_key": "text",
 }
 _AGENT_TYPES = {
     "name": "text",
@@ -166,6 +169,8 @@ class Queue:
         source_line: int | None = None,
         delegated_by: str | None = None,
         business: str | None = None,
+        depends_policy: str | None = None,
+        limit_key: str | None = None,
     ) -> Job:
         """Create a job; the same id, or a live job's dedupe_key, returns the existing one.
 
@@ -191,6 +196,8 @@ class Queue:
             "source_line": source_line,
             "delegated_by": delegated_by,
             "business": business,
+            "depends_policy": depends_policy,
+            "limit_key": limit_key,
         }
         arguments, params = _named(given, _CREATE_TYPES)
         if delay is not None:
@@ -533,6 +540,18 @@ class Queue:
     def set_agent_active(self, name: str, active: bool) -> Agent:
         """Enable or disable an agent; a disabled one's jobs wait."""
         return self._one(Agent, "persona.set_agent_active(%s, active => %s)", (name, active))
+
+    def limits(self) -> list[Limit]:
+        """List the limits on what runs at once, those of agents aside."""
+        return self._rows(Limit, "persona.limit_use as l order by l.name", alias="l")
+
+    def set_limit(self, name: str, max_running: int) -> None:
+        """Let so many jobs at most run at once (total, type:... or key:...); for admins."""
+        self._scalars("select name from persona.set_limit(%s, %s)", (name, max_running))
+
+    def remove_limit(self, name: str) -> None:
+        """Take a limit away; for admins."""
+        self._scalars("select name from persona.remove_limit(%s)", (name,))
 
     def gates(self) -> list[Gate]:
         """List the gates of providers that have ever been closed."""

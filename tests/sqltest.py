@@ -231,6 +231,12 @@ INCONSISTENCIES = """
   join persona.agents as a on a.name = l.agent
   where (select count(*) from persona.job_leases as o where o.agent = a.name and not o.is_waiting) > a.max_concurrent
   union all
+  select 'over a limit: ' || l.name, null from persona.limits as l
+  where persona._limit_room(l.name, false) < 0
+  union all
+  select 'a conversation in two jobs', min(l.job_id::text)::uuid from persona.job_leases as l
+  where l.session_id is not null group by l.session_id having count(*) > 1
+  union all
   select 'execution that ended and has its lease', l.job_id from persona.job_leases as l
   join persona.job_attempts as a using (job_id, lease)
   union all

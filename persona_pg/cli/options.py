@@ -33,6 +33,8 @@ _OPTIONS = (
         "--dedupe-key", metavar="K", help="If an unfinished job has it, that job is the answer."
     ),
     click.option("--lock-key", metavar="K", help="Jobs with one key run one after the other."),
+    click.option("--limit-key", metavar="K", help="Counts against the limit key:K; see `limits`."),
+    click.option("--after-any", is_flag=True, help="With --after: also if those did not succeed."),
     click.option(
         "--after",
         multiple=True,
@@ -62,6 +64,7 @@ def create_job(app: App, job_type: str, payload: dict[str, Any], **options: Any)
     after: tuple[str, ...] = options.pop("after")
     parent: str | None = options.pop("parent")
     tags: tuple[str, ...] = options.pop("tags")
+    policy = "finished" if options.pop("after_any") else None
     business = options.pop("business") or app.settings.business
     if options["max_attempts"] is None:
         options["max_attempts"] = app.settings.max_attempts
@@ -71,6 +74,7 @@ def create_job(app: App, job_type: str, payload: dict[str, Any], **options: Any)
         delay=delay,
         run_at=run_at,
         depends_on=[queue.resolve_job(ref) for ref in after] or None,
+        depends_policy=policy,
         parent_job_id=None if parent is None else queue.resolve_job(parent),
         tags=tags or None,
         business=business,

@@ -19,7 +19,9 @@ create or replace function persona.create_job(
   source_file text default null,
   source_line integer default null,
   delegated_by text default null,
-  business text default null
+  business text default null,
+  depends_policy text default 'succeeded',
+  limit_key text default null
 ) returns persona.jobs
 language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
@@ -33,6 +35,11 @@ declare
   v_parent persona.jobs;
   v_job persona.jobs;
 begin
+  if coalesce(create_job.depends_policy, '') not in ('succeeded', 'finished') then
+    perform persona._invalid('depends_policy', create_job.depends_policy, 'one of succeeded, finished');
+  elsif length(create_job.limit_key) not between 1 and 500 then
+    perform persona._invalid('limit_key', left(create_job.limit_key, 100), '1 to 500 characters are allowed');
+  end if;
   if create_job.parent_job_id is not null then
     v_parent := persona._check_parent(create_job.parent_job_id);
   end if;
@@ -40,7 +47,7 @@ begin
     insert into persona.jobs (
       id, short_id, job_type, status, status_reason, agent, business, priority, run_at, payload, timeout, idle_timeout,
       max_attempts, dedupe_key, lock_key, parent_job_id, root_job_id, depth, delegated_by, tags,
-      source_file, source_line, created_by, dedupe_live, attention)
+      source_file, source_line, created_by, dedupe_live, attention, limit_key)
     values (
       v_id, right(v_id::text, 8), create_job.job_type,
       case when cardinality(create_job.depends_on) > 0 then 'blocked' when v_agent.requires_approval then 'held'
@@ -53,7 +60,8 @@ begin
       create_job.dedupe_key, create_job.lock_key, v_parent.id, coalesce(v_parent.root_job_id, v_id),
       coalesce(v_parent.depth + 1, 0), create_job.delegated_by, coalesce(create_job.tags, '{}'),
       create_job.source_file, create_job.source_line, persona._caller(), create_job.dedupe_key,
-      case when cardinality(create_job.depends_on) > 0 then 'blocked' when v_agent.requires_approval then 'held' end)
+      case when cardinality(create_job.depends_on) > 0 then 'blocked' when v_agent.requires_approval then 'held' end,
+      create_job.limit_key)
     on conflict do nothing
     returning * into v_job;
     exit when found;
@@ -79,9 +87,9 @@ begin
     perform persona._ask_approval(v_job.id);
     return v_job;
   end if;
-  return persona._add_dependencies(v_job.id, create_job.depends_on);
+  return persona._add_dependencies(v_job.id, create_job.depends_on, create_job.depends_policy);
 end $$;
 comment on function persona.create_job(
   text, jsonb, text, uuid, integer, timestamptz, interval, interval, integer, text, text, uuid, uuid[], text[],
-  text, integer, text, text) is
+  text, integer, text, text, text, text) is
   'Client API. Creates a job and returns its row; the same id, or the dedupe_key of an unfinished job, returns that job unchanged. PJ422 names a bad argument, PJ403 an agent that only admins may use.';

@@ -8,6 +8,7 @@ declare
   v_agent persona.agents;
   v_gate persona.gates;
   v_text text;
+  v_name text;
   v_count bigint;
   v_question record;
 begin
@@ -98,6 +99,16 @@ begin
   if found then
     return format('waits: job %s is running under the same lock key "%s"', v_text, v_job.lock_key);
   end if;
+  foreach v_name in array persona._limit_names(v_job.job_type, v_job.limit_key, v_job.session_id) loop
+    continue when persona._limit_room(v_name) > 0;
+    if v_name like 'conversation:%' then
+      select j.short_id into v_text from persona.job_leases as l join persona.jobs as j on j.id = l.job_id
+      where l.session_id = v_job.session_id limit 1;
+      return format('waits: job %s is using the same conversation %s', v_text, v_job.session_id);
+    end if;
+    return format('waits: the limit %s is reached: %s may run at once', v_name,
+      (select l.max_running from persona.limits as l where l.name = v_name));
+  end loop;
   if v_agent.max_concurrent is not null then
     select count(*) into v_count from persona.job_leases as l
     where l.agent = v_agent.name and (not l.is_waiting or l.wants_slot);

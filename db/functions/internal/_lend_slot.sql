@@ -8,7 +8,9 @@ begin
   update persona.job_leases as l set is_waiting = true, wants_slot = false
   where l.job_id = p_job_id and not l.is_waiting
   returning l.agent into v_agent;
-  if exists (select from persona.agents as a where a.name = v_agent and a.max_concurrent is not null) then
+  if exists (select from persona.limits) then
+    perform persona._wake('*');
+  elsif exists (select from persona.agents as a where a.name = v_agent and a.max_concurrent is not null) then
     perform persona._wake(v_agent);
   end if;
 end $$;

@@ -17,6 +17,8 @@ declare
   v_has_keys boolean;
   v_entry record;
   v_dropped bigint[] := array[]::bigint[];
+  v_needs_room boolean;
+  v_admitted record;
 begin
   parked := false;
   select array_agg(c.seq order by c.priority desc, c.run_at, c.seq),
@@ -67,11 +69,18 @@ begin
   end if;
 
   -- A job whose row somebody is changing just now is left in the queue.
-  select array_agg(j.id), array_agg(j.seq) into ids, seqs
+  select array_agg(j.id), array_agg(j.seq), bool_or(j.session_id is not null) into ids, seqs, v_needs_room
   from (
-    select j.id, j.seq from persona.jobs as j
+    select j.id, j.seq, j.session_id from persona.jobs as j
     where j.id = any(ids) and j.status = 'pending' for no key update skip locked
   ) as j;
+
+  if v_needs_room or (ids is not null and exists (select from persona.limits)) then
+    select a.ids, a.seqs, a.parked into v_admitted from persona._admit(ids) as a;
+    ids := v_admitted.ids;
+    seqs := v_admitted.seqs;
+    parked := parked or v_admitted.parked;
+  end if;
 end $$;
 comment on function persona._pick_jobs(text[], integer[], integer) is
   'Internal. Locks the next claimable jobs of these agents, at most so many of each and in all.';

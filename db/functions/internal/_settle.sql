@@ -24,6 +24,7 @@ declare
   v_keys text[];
   v_agents text[];
   v_has_refusals boolean;
+  v_had_conversations boolean;
   v_agent text;
 begin
   v_ids := array(select distinct i.job_id from jsonb_to_recordset(p_items) as i (job_id uuid));
@@ -190,8 +191,8 @@ begin
     array_agg(j.id) filter (where j.status = 'failed' and j.completed_at = now()),
     array_agg(j.lock_key) filter (where j.lock_key is not null),
     array_agg(distinct j.agent) filter (where a.max_concurrent is not null),
-    bool_or(p.gate <> 'open' and a.provider is not null)
-  into v_ended, v_failed, v_keys, v_agents, v_has_refusals
+    bool_or(p.gate <> 'open' and a.provider is not null), bool_or(j.session_id is not null)
+  into v_ended, v_failed, v_keys, v_agents, v_has_refusals, v_had_conversations
   from persona.jobs as j
   left join persona.agents as a on a.name = j.agent
   left join persona.failure_policies as p on p.kind = j.failure_kind
@@ -214,6 +215,9 @@ begin
       j.job_type, j.short_id, j.agent, j.attempt, left(j.error, 500)))
     from persona.jobs as j
     where j.id = any(v_failed);
+  end if;
+  if v_had_conversations or (cardinality(v_held) > 0 and exists (select from persona.limits)) then
+    perform persona._wake('*');
   end if;
   foreach v_agent in array coalesce(v_agents, '{}') loop
     perform persona._wake(v_agent);

@@ -52,11 +52,10 @@ begin
             closed_at = case when g.state = 'open' then now() else g.closed_at end
         where g.provider = v_gate.provider and g.account = v_gate.account;
         if v_gate.state = 'open' or (v_until is null and v_gate.reopens_at is not null) then
-          insert into persona.alerts (kind, job_id, message)
-          values ('gate_closed', v_end.job_id, format('provider %s%s is closed until %s: %s', v_gate.provider,
-            coalesce(' (account ' || nullif(v_gate.account, '') || ')', ''),
+          perform persona._raise_alert('gate_closed', v_end.job_id, format('provider %s%s is closed until %s: %s',
+            v_gate.provider, coalesce(' (account ' || nullif(v_gate.account, '') || ')', ''),
             coalesce(v_until::text, 'somebody opens it (persona gate open ' || v_gate.provider || ')'),
-            left(v_end.error, 500)));
+            left(v_end.error, 500)), jsonb_build_object('provider', v_gate.provider, 'account', v_gate.account));
         end if;
       elsif v_gate.probe_job_id = v_end.job_id then
         v_is_open := v_end.outcome in ('completed', 'failed', 'timeout', 'idle_timeout')

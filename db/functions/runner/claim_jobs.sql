@@ -1,6 +1,6 @@
 -- Hands out the next jobs, oldest of the highest priority first, each under a new lease.
--- One transaction checks everything: the runner's agents, active agents, provider gates, limits of agents over all
--- machines, lock keys, run_at. A limit is kept exactly because every claim of a limited agent locks the agent's row
+-- One transaction checks everything: the runner's agents, active agents, provider gates, limits over all machines,
+-- conversations, lock keys, run_at; limits but those of agents are kept by _admit. A limit of an agent is kept exactly because every claim of a limited agent locks the agent's row
 -- before it counts, in an earlier statement than the count; a claim that finds the row locked leaves that agent out.
 -- The planner switches keep a plan that was made while the tables were small from reading them whole later; what
 -- such a plan costs on paper would start the JIT compiler. Generic plans, because planning costs more than running.
@@ -28,6 +28,7 @@ declare
   v_found integer;
   v_left integer := claim_jobs.max_jobs;
   v_rounds integer := 0;
+  v_room bigint;
   v_is_paused boolean := persona._resume_at() is not null;
 begin
   perform persona._refuse_late('claim_jobs');
@@ -61,7 +62,12 @@ begin
     v_probers := persona._lock_probes(v_runner.agents);
   end if;
 
-  -- Each round that only parked entries of busy lock keys is followed by another one, within bounds.
+  -- Not exact yet, that is _admit: this only spares it work.
+  if exists (select from persona.limits as l where l.name = 'total') then
+    v_room := persona._limit_room('total');
+  end if;
+
+  -- Each round that parked entries of busy lock keys or full limits is followed by another one, within bounds.
   while v_left > 0 and v_rounds < 20 and not v_is_paused loop
     v_rounds := v_rounds + 1;
     select array_agg(a.name), array_agg(a.free) into v_agents, v_limits
@@ -78,10 +84,13 @@ begin
         and (v_probers is null or not o.needs_probe or o.name = any(v_probers))
     ) as a
     where a.free > 0;
-    exit when v_agents is null;
+    exit when v_agents is null or v_room <= 0;
 
+    if exists (select from persona.job_queue as q where q.waits_on = 'limit') then
+      perform persona._unpark_limited(v_agents);
+    end if;
     select p.ids, p.seqs, p.parked into v_ids, v_seqs, v_parked
-    from persona._pick_jobs(v_agents, v_limits, v_left) as p;
+    from persona._pick_jobs(v_agents, v_limits, least(v_left, v_room)::integer) as p;
     if v_ids is not null then
       delete from persona.job_queue as q where q.seq = any(v_seqs);
       return query
@@ -96,13 +105,13 @@ begin
           where j.id = any(v_ids)
           returning j.id, j.short_id, j.seq, j.job_type, j.agent, j.status, j.payload, j.priority, j.run_at,
             j.attempt, j.max_attempts, j.lease, j.timeout, j.idle_timeout, j.session_id, j.parent_job_id, j.depth,
-            j.business, j.source_file, j.lock_key
+            j.business, j.source_file, j.lock_key, j.limit_key
         ), leased as (
           insert into persona.job_leases (
             job_id, lease, runner_id, agent, lock_key, lease_length, claimed_at, heartbeat_at, expires_at,
-            boot_id, machine_id, pid_namespace)
+            boot_id, machine_id, pid_namespace, job_type, limit_key, session_id)
           select c.id, c.lease, v_runner.id, c.agent, c.lock_key, v_runner.lease, now(), now(),
-            now() + v_runner.lease, v_runner.boot_id, v_runner.machine_id, v_runner.pid_namespace
+            now() + v_runner.lease, v_runner.boot_id, v_runner.machine_id, v_runner.pid_namespace, c.job_type, c.limit_key, c.session_id
           from claimed as c
         )
         select c.id, c.short_id, c.job_type, c.agent, c.status, c.payload, c.priority, c.attempt, c.max_attempts,
@@ -128,6 +137,7 @@ begin
           and g.provider = a.provider and g.account in ('', a.account);
       end if;
       v_left := v_left - v_found;
+      v_room := v_room - v_found;
       perform persona._announce(v_ids);
     end if;
     exit when not v_parked;

@@ -10,7 +10,8 @@ set search_path = pg_catalog, persona, pg_temp as $$
     where l.locktype = 'relation' and l.mode = 'RowExclusiveLock'
       and l.database = (select d.oid from pg_database as d where d.datname = current_database())
       and l.relation in (
-        'persona.jobs'::regclass, 'persona.job_queue'::regclass, 'persona.agents'::regclass, 'persona.gates'::regclass)
+        'persona.jobs'::regclass, 'persona.job_queue'::regclass, 'persona.agents'::regclass, 'persona.gates'::regclass,
+        'persona.limits'::regclass)
       and l.pid <> pg_backend_pid());
 $$;
 comment on function persona.idle_horizon(uuid) is

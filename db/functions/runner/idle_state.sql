@@ -11,8 +11,11 @@ declare
   v_due_at timestamptz;
   -- The claim before this has written it.
   v_resume_at timestamptz := (select t.resume_at from persona.server_timeline as t where t.resume_at > now());
+  -- What is parked for a limit that has room; the next claim lets it go.
+  v_open text[] := array(
+    select n.name from persona._parked_names() as n (name) where coalesce(persona._limit_room(n.name), 1) > 0);
 begin
-  select v_resume_at is null and exists (
+  select v_resume_at is null and coalesce(persona._limit_room('total'), 1) > 0 and exists (
     select from persona.runners as r
     join persona.open_agents as a on r.agents is null or a.name = any(r.agents)
     where r.id = idle_state.runner_id and r.ended_at is null and r.drain_requested_at is null
@@ -20,7 +23,10 @@ begin
         exists (select from persona.job_queue as q where q.agent = a.name and q.waits_on is null)
         or exists (
           select from persona.job_queue as q
-          where q.waits_on = 'time' and q.run_at <= now() and q.agent = a.name))
+          where q.waits_on = 'time' and q.run_at <= now() and q.agent = a.name)
+        or (cardinality(v_open) > 0 and exists (
+          select from persona.job_queue as q
+          where q.waits_on = 'limit' and q.parked_for = any(v_open) and q.agent = a.name)))
       and (a.max_concurrent is null or a.max_concurrent > (
         select count(*) from persona.job_leases as l where l.agent = a.name)))
   into claimable;
