@@ -114,7 +114,7 @@ def test_the_same_dedupe_key_gives_the_same_job(cli):
 @pytest.mark.parametrize(
     "arguments, said",
     [
-        (["-t", "nothing-known"], "name one of: assistant, "),
+        (["-t", "nothing-known"], "name one of: alert, assistant, "),
         (["-t", "research"], "needs text in question or prompt"),
         (["-t", "research", "-q", "a", "-p", "b"], "give one of -q, -p and --payload"),
         (["-q", "a"], "Missing option '-t'"),

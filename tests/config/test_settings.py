@@ -36,7 +36,6 @@ WRONG = [
     ("JOB_OUTPUT_LIMIT", "10XB"),
     ("JOB_OUTPUT_LIMIT", "2GB"),
     ("JOB_PROCESS_CONTROL", "docker"),
-    ("PERSONA_VAULT_NAME", "a/b"),
     ("JOB_LOG_RETENTION_DAYS", "forever"),
     ("WORKER_CONCURRENCY", "0"),
     ("WORKER_CONCURRENCY", "\u0663"),

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
+
+import pgtest
 import pytest
 from sqltest import refused
 
 
 def feed(queue, after=None, **options):
+    """What the feed tells once nobody else's transaction on this server holds it back."""
+    pgtest.eventually(partial(has_settled, queue, queue.value(NOW)), 60)
     return queue.call("list_events", after=after, **options)
+
+
+NOW = "select pg_current_xact_id()::text"
+
+
+def has_settled(queue, since):
+    return queue.value("select pg_snapshot_xmin(pg_current_snapshot()) > %s::xid8", since)
 
 
 def told(events):
@@ -23,7 +35,7 @@ def test_the_cursor_never_skips_an_event_that_commits_late(queue, another):
     assert second["seq"] > first["seq"]
 
     # What has committed waits for what is older and has not: nobody can go past it.
-    assert feed(queue, begin) == []
+    assert queue.call("list_events", after=begin) == []
     late.run("commit")
     assert told(feed(queue, begin)) == [("job.created", first["id"]), ("job.created", second["id"])]
 
@@ -98,6 +110,7 @@ def test_a_cursor_that_is_none_is_refused(queue, cursor):
 def test_rpc_events_resumes_where_it_is_told(queue):
     start = queue.value("select persona.rpc('events') #>> '{data,cursor}'")
     made = queue.create()
+    feed(queue)
     answer = queue.value(
         "select persona.rpc('events', jsonb_build_object('after', %s::text)) -> 'data'", start
     )

@@ -29,7 +29,7 @@ HISTORIES = int(os.environ.get("PERSONA_TEST_HISTORIES", "12"))
 EMPTY = (
     "truncate persona.jobs, persona.job_queue, persona.job_leases, persona.job_attempts,"
     " persona.job_dependencies, persona.runners, persona.idle_runners, persona.alerts,"
-    " persona.cost_ledger"
+    " persona.cost_ledger cascade"
 )
 LEGAL = {
     ("blocked", "pending"), ("blocked", "failed"), ("blocked", "cancelled"),

@@ -102,7 +102,7 @@ def test_explain_each_thing_that_stands_in_the_way(queue, runner):
         "insert into persona.gates (provider, state, reason) values ('acme', 'closed', 'quota')"
     )
     assert queue.explain(job) == (
-        "waits: provider acme is closed until somebody opens it: quota")  # fmt: skip
+        "waits: provider acme is closed until somebody opens it (persona gate open acme): quota")  # fmt: skip
     queue.call("set_agent_active", name="a", active=False)
     assert "agent a is disabled" in queue.explain(job)
 
