@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _LONGEST_WAIT = 10.0
 _CLOCK_BOOTTIME = 7
 _TFD_NONBLOCK_CLOEXEC = os.O_NONBLOCK | os.O_CLOEXEC
-_TFD_TIMER_ABSTIME = 1
 
 
 class BootTimer:
@@ -76,8 +75,9 @@ def _set(fd: int, at: float | None) -> None:
     import ctypes
 
     # it_interval and it_value, each seconds and nanoseconds; all zero disarms, so no time is zero.
-    seconds = 0.0 if at is None else max(at, 1e-6)
+    # A span and no point of time: whatever clock our process is shown, the kernel has its own.
+    seconds = 0.0 if at is None else max(at - procfs.boottime(), 1e-6)
     whole = int(seconds)
     spec = (ctypes.c_long * 4)(0, 0, whole, int((seconds - whole) * 1e9))
-    if procfs.libc().timerfd_settime(fd, _TFD_TIMER_ABSTIME, ctypes.byref(spec), None) != 0:
+    if procfs.libc().timerfd_settime(fd, 0, ctypes.byref(spec), None) != 0:
         raise OSError(ctypes.get_errno(), "timerfd_settime")

@@ -10,8 +10,8 @@ set plan_cache_mode = force_generic_plan as $$
 declare
   v_name text;
   v_names text[];
-  v_locked text[] := '{}';
-  v_rooms bigint[] := '{}';
+  v_locked text[] := array[]::text[];
+  v_rooms bigint[] := array[]::bigint[];
   v_full text;
   v_job record;
   v_at integer;
