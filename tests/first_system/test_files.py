@@ -151,8 +151,8 @@ def test_an_imported_job_wakes_nobody_and_costs_nothing(report, queue, dsn):
         report("migrate-all")
 
         heard = [n for n in listener.notifies(timeout=0.2) if n.channel == "persona_wake"]
-    # The agents that are registered wake; the jobs do not.
-    assert {n.payload for n in heard} <= {"assistant"}
+    # The agents and schedules that are registered wake; the jobs do not.
+    assert {n.payload for n in heard} <= {"assistant", "@schedules"}
     assert queue.value("select count(*) from persona.cost_ledger") == 0
     assert queue.value("select count(*) from persona.alerts") == 0
 
