@@ -20,7 +20,7 @@ comment on column persona.failure_policies.description is 'What it means, in a s
 
 insert into persona.failure_policies (kind, action, gate, wait, description) values
   ('rate_limited', 'wait', 'until_reset', null, 'The provider refuses until a time.'),
-  ('overloaded', 'wait', 'until_reset', '30 s', 'The provider has too much to do.'),
+  ('overloaded', 'retry', 'until_reset', '30 s', 'The provider has too much to do, or failed itself.'),
   ('auth', 'fail', 'until_opened', null, 'The provider does not accept the credentials.'),
   ('billing', 'fail', 'until_opened', null, 'The provider wants to be paid first.'),
   ('max_turns', 'hold', 'open', null, 'The program used up its turns before it was done.'),
