@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from contextlib import contextmanager
@@ -155,8 +156,6 @@ def _claim_all(conn: Connection, runner: str, count: int) -> str:
         " 'cpu_percent', 1.5, 'memory_mb', 20)) from persona.claim_jobs(%s, %s) as c",
         (runner, count),
     ).fetchone()
-    import json
-
     return json.dumps(row[0] if row else [])
 
 

@@ -69,7 +69,7 @@ def bulk(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
     rate = queueing.fill(lab, plan.jobs, batch=_BULK)
     bare = _bare_bulk(lab, plan.jobs)
     queueing.empty(lab)
-    # The bar of S3 is set against a peer: see peers.py, which adds that row where it is there.
+    # The bar of S3 is set against a peer: compare.py adds that row where it is there.
     yield Row(
         "S3", f"create_jobs, {_BULK} a call", rate, "jobs/s", bare, "bare insert of a JSON array"
     )

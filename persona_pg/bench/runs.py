@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import json
 import os
 import signal
 import subprocess
@@ -281,8 +282,6 @@ async def _bare_spawns(count: int, concurrency: int) -> float:
 
 
 def _stored_lines(lab: Lab, lines: int) -> Row:
-    import json
-
     batch = 1000
     with lab.connect() as conn:
         runner = queueing.register(conn)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from persona_pg import verdict
 from persona_pg.runner import procfs, render
+from persona_pg.runner.guardian import AFTER_SLEEP_SECONDS
 from persona_pg.runner.limits import Limits
 from persona_pg.runner.outbox import LogWriter, Outbox, storable
 from persona_pg.runner.output import OutputPump
@@ -42,8 +43,6 @@ _RANK: dict[Reason, int] = {
 _OUTPUT_GRACE = 1.0
 # Time kept between the end of our kill and the end of the lease at the server.
 SAFETY = 5.0
-# After a sleep, so long for the network to come back and the server to say whose the lease is.
-PATIENCE = 120.0
 
 
 class Execution:
@@ -136,7 +135,7 @@ class Execution:
 
     def suspended(self) -> None:
         """Note that its processes were stopped: it is not known whose the lease is."""
-        self._patience_until = procfs.boottime() + PATIENCE
+        self._patience_until = procfs.boottime() + AFTER_SLEEP_SECONDS
 
     def renewed(self, sent_at: float) -> None:
         """Note a heartbeat that the server answered with keep; *sent_at* is when we sent it."""

@@ -37,7 +37,7 @@ _SAME_SIGNAL_SECONDS = 0.05
 _LONGEST_POLL_SECONDS = 1.0
 _SLEEP_NOTICED_SECONDS = 1.0
 # After a sleep, the time a runner has to find out that its leases are still its own.
-_AFTER_SLEEP_SECONDS = 120.0
+AFTER_SLEEP_SECONDS = 120.0
 # Records are collected for so long: a busy runner does not wake its guardian for every job.
 _GATHER_SECONDS = 0.005
 _KILL_SECONDS = 1.0
@@ -63,7 +63,7 @@ class Guardian:
         self.runner = runner
         self.instance = instance
         self.table: dict[int, _Entry] = {}
-        self.slept_at = -_AFTER_SLEEP_SECONDS
+        self.slept_at = -AFTER_SLEEP_SECONDS
         self._link: socket.socket | None = link
         link.setblocking(False)
         self._rest = b""
@@ -149,11 +149,11 @@ class Guardian:
             for entry in late
             if now - entry.deadline > _SLEEP_NOTICED_SECONDS and not entry.is_frozen
         ]
-        patience = self.slept_at + _AFTER_SLEEP_SECONDS
+        patience = self.slept_at + AFTER_SLEEP_SECONDS
         if now < patience:
             missed = late
         else:
-            patience = now + _AFTER_SLEEP_SECONDS
+            patience = now + AFTER_SLEEP_SECONDS
         if missed:
             self._find_groups(missed)
             for entry in missed:
