@@ -118,7 +118,7 @@ class Databases:
     def create(self, template=None, owner=OWNER) -> str:
         name = f"t_{uuid.uuid4().hex[:16]}"
         self.admin.execute(
-            sql.SQL("create database {} owner {} template {}").format(
+            sql.SQL("create database {} owner {} template {} strategy file_copy").format(
                 *map(sql.Identifier, (name, owner, template or "template0"))
             )
         )

@@ -27,6 +27,9 @@ FAST = {
     "max_wal_size": "256MB",
 }
 
+# Several servers with a few databases and their WAL each; a container may have 64 MB there.
+ROOM_FOR_SERVERS = 4 << 30
+
 
 def programs(wanted: str | None = None) -> Path:
     """Find the PostgreSQL programs that PERSONA_TEST_PG names: 15, 16, 18 or a folder."""
@@ -75,6 +78,15 @@ shutil.rmtree(folder, ignore_errors=True)
 """
 
 
+def place_for_servers() -> str:
+    """Choose memory where there is room: copying the template takes a tenth of the time there."""
+    try:
+        room = shutil.disk_usage("/dev/shm").free
+    except OSError:
+        return "/tmp"
+    return "/dev/shm" if room > ROOM_FOR_SERVERS else "/tmp"
+
+
 class TemporaryServer:
     """A server in a folder of its own, stopped and removed even if this process is killed.
 
@@ -84,7 +96,7 @@ class TemporaryServer:
     def __init__(self, options=None, bin_directory=None):
         self.bin = bin_directory or programs()
         # Short, because of the socket; open enough for the account that runs the server.
-        self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir=place_for_servers()))
         self.folder.chmod(0o711)
         self.server = Server(
             self.folder / "pg", self.bin, options=FAST | (options or {}), trust=True

@@ -28,7 +28,7 @@ class Standby(pgtest.TemporaryServer):
 
     def __init__(self, primary):
         self.bin = primary.bin
-        self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+        self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir=pgtest.place_for_servers()))
         self.folder.chmod(0o711)
         base = self.folder / "pg"
         base.mkdir(mode=0o700)
