@@ -119,6 +119,17 @@ def one_line(text: str) -> str:
     return " ".join(text.split())
 
 
+def with_hint(exc: PersonaError) -> str:
+    """Write an error in one line: what is wrong; what to do."""
+    words = one_line(str(exc)).rstrip(".")
+    if candidates := exc.detail.get("candidates"):
+        words += f": {', '.join(map(str, candidates))}"
+    if not exc.hint:
+        return words
+    hint = one_line(exc.hint).rstrip(".")
+    return f"{words}; {hint[0].lower()}{hint[1:]}" if hint[1:2].islower() else f"{words}; {hint}"
+
+
 def from_database(exc: psycopg.Error) -> PersonaError | None:
     """Find the documented meaning of a database error; None where there is none."""
     import psycopg

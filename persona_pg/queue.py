@@ -155,10 +155,10 @@ class Queue:
         agent: str | None = None,
         id: UUID | None = None,  # noqa: A002 - the name of the SQL argument
         priority: int | None = None,
-        run_at: datetime | None = None,
-        delay: timedelta | None = None,
-        timeout: timedelta | None = None,
-        idle_timeout: timedelta | None = None,
+        run_at: datetime | str | None = None,
+        delay: timedelta | str | None = None,
+        timeout: timedelta | str | None = None,
+        idle_timeout: timedelta | str | None = None,
         max_attempts: int | None = None,
         dedupe_key: str | None = None,
         lock_key: str | None = None,
@@ -174,7 +174,8 @@ class Queue:
     ) -> Job:
         """Create a job; the same id, or a live job's dedupe_key, returns the existing one.
 
-        *delay* counts from the server's now, *run_at* is a time of its own.
+        *delay* counts from the server's now, *run_at* is a time of its own.  Times and intervals
+        may also be texts, which the server reads.
         """
         given: dict[str, Any] = {
             "job_type": job_type,
@@ -381,6 +382,18 @@ class Queue:
         )
         oldest, next_one = bounds
         return oldest, next_one
+
+    def rpc(
+        self, command: str, body: Mapping[str, Any] | None = None, *, repeatable: bool = False
+    ) -> dict[str, Any]:
+        """Execute a command of the JSON door; returns its answer, an error's included."""
+        params = (command, storable(dict(body or {}), "body"))
+
+        def work(conn: Connection) -> dict[str, Any]:
+            [answer] = conn.execute("select persona.rpc(%s, %s)", params).fetchone() or ({},)
+            return dict(answer)
+
+        return self.database.run(work, repeatable=repeatable)
 
     def statistics(self) -> list[TypeStatistics]:
         """Return counts and durations by job type."""

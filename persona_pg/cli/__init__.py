@@ -52,6 +52,7 @@ _COMMANDS = {
         "monitor_command",
         "Watch the queue live, or print events as they come.",
     ),
+    "mcp": ("mcp", "mcp_command", "Serve the queue to agent programs as tools (MCP)."),
     "stats": ("status", "stats_command", "Show success rates and durations by job type."),
     "doctor": (
         "doctor",

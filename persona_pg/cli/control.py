@@ -9,8 +9,8 @@ import click
 
 from persona_pg.cli import documents, output
 from persona_pg.cli.app import App, pass_app
-from persona_pg.cli.edge import say, with_hint
-from persona_pg.errors import PersonaError
+from persona_pg.cli.edge import say
+from persona_pg.errors import PersonaError, with_hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from persona_pg.errors import PersonaError, one_line
+from persona_pg.errors import PersonaError, one_line, with_hint
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,17 +62,6 @@ def _explain(exc: Exception) -> int:
     words = one_line(str(exc)) or "unexpected"
     say(f"{words} ({type(exc).__name__}; PERSONA_DEBUG=1 shows where)")
     return 1
-
-
-def with_hint(exc: PersonaError) -> str:
-    """Write an error in one line: what is wrong; what to do."""
-    words = one_line(str(exc)).rstrip(".")
-    if candidates := exc.detail.get("candidates"):
-        words += f": {', '.join(map(str, candidates))}"
-    if not exc.hint:
-        return words
-    hint = one_line(exc.hint).rstrip(".")
-    return f"{words}; {hint[0].lower()}{hint[1:]}" if hint[1:2].islower() else f"{words}; {hint}"
 
 
 def say(text: str) -> None:

@@ -213,3 +213,10 @@ def test_a_terminal_without_unicode_gets_escapes(cli, create):
     done = cli("jobs", env={"LANG": "C", "LC_ALL": "C", "PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stderr) == (0, "")
     assert "na\\xefve \\U0001f389" in done.stdout
+
+
+def test_mcp_on_a_terminal_says_who_starts_it(terminal):
+    code, shown = terminal("mcp")
+
+    assert code == 2
+    assert "an agent program starts this" in shown
