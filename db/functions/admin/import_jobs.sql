@@ -76,6 +76,7 @@ begin
     on conflict do nothing;
     return query select v_item.id, case when found then 'imported' else 'exists' end;
   end loop;
+  perform persona._announce(null);
 end $$;
 comment on function persona.import_jobs(jsonb) is
   'Admin API. Stores jobs of another queue with their times and outcomes: status completed, failed or cancelled, or held for what has not ended. Never claimable, wakes nobody, books nothing; an id that exists is left alone. PJ422.';

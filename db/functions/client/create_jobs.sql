@@ -118,6 +118,7 @@ begin
     select distinct coalesce(nullif(i.agent, ''), t.default_agent, persona._setting('default_agent')) as agent
     from persona._job_items(create_jobs.jobs) as i
     left join persona.job_types as t on t.name = i.job_type) as w;
+  perform persona._announce(null);
 
   if v_done = v_given then
     return query select u.id from unnest(v_ids) with ordinality as u (id, n) order by u.n;

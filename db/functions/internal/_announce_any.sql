@@ -8,7 +8,8 @@ begin
 end $$;
 comment on function persona._announce_any() is 'Trigger. Tells those who watch everything that something has changed.';
 
-create or replace trigger jobs_announce_all after insert or delete on persona.jobs
+-- Not after an insert, which is on the path of every enqueue: whoever inserts says it.
+create or replace trigger jobs_announce_all after delete on persona.jobs
 for each statement execute function persona._announce_any();
 create or replace trigger gates_announce after insert or update or delete on persona.gates
 for each statement execute function persona._announce_any();

@@ -72,6 +72,7 @@ begin
       true);
     insert into persona.job_queue (seq, job_id, agent, priority, run_at, waits_on)
     select j.seq, j.id, j.agent, j.priority, j.run_at, 'external' from persona.jobs as j where j.id = v_id;
+    perform persona._announce(null);
   elsif v_id is null then
     select c.id into v_id from persona.create_job(
       job_type => v_type, payload => v_payload, agent => v_agent, tags => v_tags, source_file => v_file,

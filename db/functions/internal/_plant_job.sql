@@ -36,6 +36,7 @@ begin
   if not found then
     return (select j.id from persona.jobs as j where j.dedupe_live = v_given.dedupe_key);
   end if;
+  perform persona._announce(null);
   if v_is_held then
     perform persona._ask_approval(v_job.id);
     return v_job.id;
