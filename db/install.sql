@@ -98,6 +98,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_check_notes.sql
 \ir functions/internal/_check_parent.sql
 \ir functions/internal/_check_scheduled_job.sql
+\ir functions/internal/_check_span.sql
 \ir functions/internal/_child_json.sql
 \ir functions/internal/_claim_external.sql
 \ir functions/internal/_days_since.sql
@@ -114,6 +115,8 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_job_call.sql
 \ir functions/internal/_job_items.sql
 \ir functions/internal/_job_json.sql
+\ir functions/internal/_job_matches.sql
+\ir functions/internal/_job_window.sql
 \ir functions/internal/_jobs_announce.sql
 \ir functions/internal/_jobs_child_ended.sql
 \ir functions/internal/_jobs_forget.sql
@@ -179,10 +182,16 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/client/event_cursor.sql
 \ir functions/client/explain_job.sql
 \ir functions/client/get_agent.sql
+\ir functions/client/get_costs.sql
+\ir functions/client/get_durations.sql
 \ir functions/client/get_events.sql
+\ir functions/client/get_executions.sql
+\ir functions/client/get_failures.sql
 \ir functions/client/get_job.sql
 \ir functions/client/get_job_tree.sql
 \ir functions/client/get_logs.sql
+\ir functions/client/get_throughput.sql
+\ir functions/client/get_waits.sql
 \ir functions/client/hold_job.sql
 \ir functions/client/intake_notes.sql
 \ir functions/client/job_summary.sql
@@ -202,6 +211,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/client/rpc.sql
 \ir functions/client/rpc_encoded.sql
 \ir functions/client/schema_version.sql
+\ir functions/client/search_jobs.sql
 \ir functions/client/tail_logs.sql
 \ir functions/client/take_note_answers.sql
 \ir functions/client/unwatch.sql

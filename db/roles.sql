@@ -50,7 +50,8 @@ declare
     "persona_viewer": [
       "resolve_job", "get_job", "get_job_tree", "explain_job", "get_logs", "tail_logs", "list_jobs", "job_summary",
       "detect_hung_jobs", "get_agent", "list_agents", "schema_version", "protocol_versions",
-      "get_events", "rpc", "rpc_encoded", "list_events", "event_cursor", "watch", "unwatch", "monitor_snapshot", "idle_horizon", "is_settled"],
+      "get_events", "rpc", "rpc_encoded", "list_events", "event_cursor", "watch", "unwatch", "monitor_snapshot", "idle_horizon", "is_settled",
+      "search_jobs", "get_throughput", "get_waits", "get_durations", "get_executions", "get_failures", "get_costs"],
     "persona_client": [
       "create_job", "create_jobs", "update_job", "cancel_job", "cancel_pending_jobs", "retry_job", "hold_job",
       "release_job", "answer_job", "acknowledge_alerts", "bridge", "bridge_encoded", "publish_event", "read_events",

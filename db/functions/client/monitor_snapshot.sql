@@ -5,17 +5,13 @@ language plpgsql stable security definer
 set search_path = pg_catalog, persona, pg_temp
 set plan_cache_mode = force_custom_plan as $$
 declare
-  v_minute constant timestamptz := date_trunc('minute', now());
-  v_since constant timestamptz := v_minute - interval '59 minutes';
+  v_since constant timestamptz := date_trunc('minute', now()) - interval '59 minutes';
   v_answer jsonb;
-  v_pending bigint;
 begin
   if monitor_snapshot.max_rows is null or monitor_snapshot.max_rows not between 1 and 1000 then
     perform persona._invalid('max_rows', monitor_snapshot.max_rows::text, '1 to 1000 is allowed');
   end if;
-  select jsonb_build_object('at', now(), 'summary', jsonb_object_agg(persona._camel(s.key), s.value)),
-    (jsonb_object_agg(s.key, s.value) ->> 'pending')::bigint
-  into v_answer, v_pending
+  select jsonb_build_object('at', now(), 'summary', jsonb_object_agg(persona._camel(s.key), s.value)) into v_answer
   from persona.job_summary() as r
   cross join lateral jsonb_each(to_jsonb(r)) as s;
 
@@ -62,42 +58,9 @@ begin
       where l.expires_at > now()));
 
   return v_answer || (
-    with minute as (
-      select g.n, v_since + make_interval(mins => g.n) as at from generate_series(0, 59) as g (n)
-    ), happened as (
-      select date_trunc('minute', j.created_at) as at, 1 as came, 0 as completed, 0 as failed
-      from persona.jobs as j where j.created_at >= v_since and j.attention is distinct from 'blocked'
-      union all
-      select date_trunc('minute', j.completed_at), -1, 0, 0 from persona.jobs as j
-      where j.created_at >= v_since and j.ended_xid is not null
-      union all
-      select date_trunc('minute', a.started_at), -1, 0, 0 from persona.job_attempts as a
-      where a.ended_at >= v_since and a.started_at >= v_since
-      union all
-      select date_trunc('minute', l.claimed_at), -1, 0, 0 from persona.job_leases as l where l.claimed_at >= v_since
-      union all
-      select date_trunc('minute', a.ended_at),
-        coalesce(j.status = 'pending' or j.lease > a.lease, false)::integer, (a.outcome = 'completed')::integer,
-        (a.outcome in ('failed', 'timeout', 'idle_timeout', 'orphaned'))::integer
-      from persona.job_attempts as a
-      -- Back into the queue: it waits for its next execution, or has had it.
-      left join persona.jobs as j on j.id = a.job_id and a.outcome <> 'completed'
-      where a.ended_at >= v_since
-    ), counted as (
-      select m.n, coalesce(sum(h.came), 0) as came, coalesce(sum(h.completed), 0) as completed,
-        coalesce(sum(h.failed), 0) as failed
-      from minute as m
-      left join happened as h on h.at = m.at
-      group by m.n
-    ), deep as (
-      -- Back from what is pending now.
-      select c.*, greatest(0, v_pending - coalesce(sum(c.came) over (
-        order by c.n rows between 1 following and unbounded following), 0)) as depth
-      from counted as c
-    )
-    select jsonb_build_object('completedByMinute', jsonb_agg(d.completed order by d.n),
-      'failedByMinute', jsonb_agg(d.failed order by d.n), 'pendingByMinute', jsonb_agg(d.depth order by d.n))
-    from deep as d);
+    select jsonb_build_object('completedByMinute', jsonb_agg(t.completed order by t.at),
+      'failedByMinute', jsonb_agg(t.failed order by t.at), 'pendingByMinute', jsonb_agg(t.pending order by t.at))
+    from persona.get_throughput('1 hour', 60) as t);
 end $$;
 comment on function persona.monitor_snapshot(integer) is
   'Viewer API. One JSON document for monitors: counts, what runs and how far it is, the oldest pending job, recent ends, closed gates, runners, and the last 60 minutes as lists (pendingByMinute is reckoned back from now). PJ422.';
