@@ -107,6 +107,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_fail_family.sql
 \ir functions/internal/_fire_schedule.sql
 \ir functions/internal/_fire_schedules.sql
+\ir functions/internal/_first_bucket.sql
 \ir functions/internal/_fits.sql
 \ir functions/internal/_id_floor.sql
 \ir functions/internal/_invalid.sql

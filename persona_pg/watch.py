@@ -47,6 +47,11 @@ class Watch:
         self.is_deaf = False
         # Grows when there is reason to read again, as opposed to a wait() that timed out.
         self.changes = 0
+        # Whose log lines are wanted beside everything else, and which of these have new ones.
+        self._followed: list[UUID] = []
+        self._follow_id = uuid.uuid4()
+        self._is_follow_new = False
+        self._heard_logs: set[str] = set()
         self._horizon: tuple[str, list[str]] | None = None
         self._settling_since = 0.0
         self._settling_delay = _FIRST_SETTLING
@@ -67,12 +72,24 @@ class Watch:
             # Where this fails it ends by itself.
             with contextlib.suppress(psycopg.Error):
                 self._conn.execute("select persona.unwatch(%s)", (self._wanted[0],))
+                if self._followed:
+                    self._conn.execute("select persona.unwatch(%s)", (self._follow_id,))
             self._conn.close()
             self._conn = None
 
     def hurry(self) -> None:
         """Something has just changed: where waiting means polling, look again soon."""
         self._poll_delay = _SHORTEST_POLL
+
+    def follow(self, job_ids: Sequence[UUID]) -> None:
+        """Hear of new log lines of these jobs as well, and of no others; see take_logs()."""
+        self._followed = list(job_ids)[:_MOST_JOBS]
+        self._is_follow_new = True
+
+    def take_logs(self) -> set[str]:
+        """Return the ids of followed jobs that may have new log lines."""
+        heard, self._heard_logs = self._heard_logs, set()
+        return heard
 
     def wait(self, timeout: float | None = None, wake: Sequence[Any] = ()) -> None:
         """Return when something may have changed, one of *wake* can be read, or time is over."""
@@ -85,8 +102,9 @@ class Watch:
             self._sleep(timeout if is_cut_short else self._poll_delay, wake)
             self._poll_delay = min(self._poll_delay * 1.5, _LONGEST_POLL)
             self.changes += not is_cut_short
+            self._heard_logs |= {str(job_id) for job_id in self._followed}
         else:
-            patience = max(0.0, self._renew_at - now)
+            patience = 0.0 if self._is_follow_new else max(0.0, self._renew_at - now)
             if self._horizon is not None:
                 patience = self._settling_delay
             self._sleep(patience if timeout is None else min(patience, timeout), wake)
@@ -98,7 +116,7 @@ class Watch:
     def _sleep(self, seconds: float | None, wake: Sequence[Any]) -> None:
         readers = list(wake)
         if self._conn is not None:
-            if self._heard:
+            if self._heard or self._heard_logs:
                 return
             readers.append(self._conn)
         select.select(readers, [], [], seconds)
@@ -106,6 +124,9 @@ class Watch:
     def _hear(self, channel: str, topic: str) -> None:
         """Heed what is for us: a listener hears everything that is said on its channels."""
         _, job_ids, logs = self._wanted
+        if channel == "persona_logs" and self._followed:
+            followed = {str(job_id) for job_id in self._followed}
+            self._heard_logs |= followed if topic == "all" else followed & {topic}
         if channel == "persona_changes" and job_ids is None:
             self._heard = True
         elif channel == "persona_changes" or logs:
@@ -119,7 +140,10 @@ class Watch:
         if self._heard:
             self._heard = False
             self.changes += 1
-        if self._horizon is not None:
+        if self._is_follow_new:
+            self._register(conn)
+            self._begin_settling(conn)
+        elif self._horizon is not None:
             horizon, holders = self._horizon
             is_old = time.monotonic() - self._settling_since > _LONGEST_SETTLING
             row = conn.execute(
@@ -130,6 +154,7 @@ class Watch:
             self._check_server(row[1])
             self._settling_delay = min(2 * self._settling_delay, _LONGEST_SETTLING)
             self.changes += 1
+            self._heard_logs |= {str(job_id) for job_id in self._followed}
             if row[0]:
                 self._horizon = None
         elif time.monotonic() >= self._renew_at:
@@ -144,25 +169,38 @@ class Watch:
             conn.execute("listen persona_logs")
             self._server_pid = self._pid_of(conn)
             self._register(conn)
-            row = conn.execute(
-                "select h.horizon, h.holders, pg_backend_pid() from persona.idle_horizon(null) as h"
-            ).fetchone()
-            assert row is not None
-            self._check_server(row[2])
+            self._begin_settling(conn)
         except (psycopg.Error, _AnotherServer) as exc:
             self._give_up(exc)
             return False
+        self._delays = connections.backoff_delays()
+        return True
+
+    def _begin_settling(self, conn: Connection) -> None:
+        row = conn.execute(
+            "select h.horizon, h.holders, pg_backend_pid() from persona.idle_horizon(null) as h"
+        ).fetchone()
+        assert row is not None
+        self._check_server(row[2])
         self._horizon = (row[0], row[1])
         self._settling_since = time.monotonic()
         self._settling_delay = _FIRST_SETTLING
-        self._delays = connections.backoff_delays()
-        return True
 
     def _register(self, conn: Connection) -> None:
         ident, job_ids, logs = self._wanted
         conn.execute(
             "select persona.watch(%s, %s::uuid[], %s, %s)", (ident, job_ids, logs, _REGISTERED_FOR)
         )
+        if self._followed:
+            conn.execute(
+                "select persona.watch(%s, %s::uuid[], true, %s)",
+                (self._follow_id, self._followed, _REGISTERED_FOR),
+            )
+        elif self._is_follow_new:
+            conn.execute("select persona.unwatch(%s)", (self._follow_id,))
+        # What was said until now nobody told us: read each once.
+        self._heard_logs |= {str(job_id) for job_id in self._followed}
+        self._is_follow_new = False
         self._renew_at = time.monotonic() + _RENEWED_EVERY
         self._check_server(self._pid_of(conn))
 

@@ -53,6 +53,7 @@ _COMMANDS = {
         "Watch the queue live, or print events as they come.",
     ),
     "mcp": ("mcp", "mcp_command", "Serve the queue to agent programs as tools (MCP)."),
+    "dashboard": ("dashboard", "dashboard_command", "Serve a web page to watch the queue and act."),
     "stats": ("status", "stats_command", "Show success rates and durations by job type."),
     "doctor": (
         "doctor",

@@ -8,16 +8,10 @@ set search_path = pg_catalog, persona, pg_temp
 set plan_cache_mode = force_custom_plan as $$
 #variable_conflict use_column
 declare
-  v_width interval;
-  v_since timestamptz;
+  v_since constant timestamptz := persona._first_bucket(get_throughput.span, get_throughput.buckets);
+  v_width constant interval := get_throughput.span / get_throughput.buckets;
   v_pending bigint := (select count(*) from persona.job_queue);
 begin
-  perform persona._check_span(get_throughput.span);
-  if get_throughput.buckets is null or get_throughput.buckets not between 1 and 1000 then
-    perform persona._invalid('buckets', get_throughput.buckets::text, '1 to 1000 is allowed');
-  end if;
-  v_width := get_throughput.span / get_throughput.buckets;
-  v_since := date_bin(v_width, now(), timestamptz '2000-01-01 00:00Z') - (get_throughput.buckets - 1) * v_width;
   return query
     with happened as (
       select j.created_at as at, 1 as created, (j.attention is distinct from 'blocked')::integer as came,
@@ -46,7 +40,7 @@ begin
         coalesce(sum(h.otherwise), 0) as otherwise
       from generate_series(v_since, now(), v_width) as b (at)
       left join (
-        select date_bin(v_width, e.at, timestamptz '2000-01-01 00:00Z') as bucket, sum(e.created) as created,
+        select date_bin(v_width, e.at, v_since) as bucket, sum(e.created) as created,
           sum(e.came) as came, sum(e.completed) as completed, sum(e.failed) as failed, sum(e.otherwise) as otherwise
         from happened as e group by 1) as h on h.bucket = b.at
       group by b.at

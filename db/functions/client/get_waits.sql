@@ -7,15 +7,9 @@ set search_path = pg_catalog, persona, pg_temp
 set plan_cache_mode = force_custom_plan as $$
 #variable_conflict use_column
 declare
-  v_width interval;
-  v_since timestamptz;
+  v_since constant timestamptz := persona._first_bucket(get_waits.span, get_waits.buckets);
+  v_width constant interval := get_waits.span / get_waits.buckets;
 begin
-  perform persona._check_span(get_waits.span);
-  if get_waits.buckets is null or get_waits.buckets not between 1 and 1000 then
-    perform persona._invalid('buckets', get_waits.buckets::text, '1 to 1000 is allowed');
-  end if;
-  v_width := get_waits.span / get_waits.buckets;
-  v_since := date_bin(v_width, now(), timestamptz '2000-01-01 00:00Z') - (get_waits.buckets - 1) * v_width;
   return query
     with started as (
       select a.job_id, a.started_at as at from persona.job_attempts as a
@@ -23,7 +17,7 @@ begin
       union all
       select l.job_id, l.claimed_at from persona.job_leases as l where l.claimed_at >= v_since
     ), waited as (
-      select date_bin(v_width, s.at, timestamptz '2000-01-01 00:00Z') as bucket,
+      select date_bin(v_width, s.at, v_since) as bucket,
         extract(epoch from s.at - greatest(j.created_at, case when j.run_at <= s.at then j.run_at end,
           lag(s.at) over (partition by s.job_id order by s.at)))::double precision as seconds
       from started as s

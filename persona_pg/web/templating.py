@@ -1,0 +1,39 @@
+"""The templates, and what they may use: everything is escaped, always."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import jinja2
+
+from persona_pg import __version__
+from persona_pg.web import plots, shown
+
+FOLDER = Path(__file__).parent
+
+
+def templates() -> jinja2.Environment:
+    """Make the environment of the templates."""
+    found = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters |= {
+        "duration": shown.duration,
+        "moment": shown.moment,
+        "money": shown.money,
+        "count": shown.count,
+        "as_json": shown.as_json,
+        "written": plots.written,
+    }
+    found.globals |= {"assets": _assets(), "package": __version__}
+    return found
+
+
+def _assets() -> str:
+    """Name the version of the static files, so that browsers keep them until they change."""
+    files = sorted((FOLDER / "static").iterdir())
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:10]
