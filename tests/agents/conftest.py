@@ -11,12 +11,11 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-import pgtest
 import psutil
 import pytest
 from agents import fake_claude as fake_claude_source
 from agents import programs
-from agents.standin import STRAY_SECONDS, Standin
+from agents.standin import Standin
 
 from persona_pg.verdict import Verdict, open_reader
 
@@ -127,15 +126,7 @@ class FakeClaude:
 @pytest.fixture
 def processes_left():
     """List the processes of jobs that are alive: by the mark, or by what they do."""
-
-    def look(job_ids):
-        found = {process.pid: process for process in pgtest.processes_of("-", job_ids)}
-        for process in psutil.process_iter(["cmdline"]):
-            if str(STRAY_SECONDS) in (process.info["cmdline"] or []):
-                found[process.pid] = process
-        return list(found.values())
-
-    return look
+    return programs.left_behind
 
 
 @pytest.fixture

@@ -9,6 +9,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pgtest
+import psutil
+from agents.standin import STRAY_SECONDS
+
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".cache" / "agents"
 # Pinned: another version may print other things, and that is news for a person.
@@ -39,6 +43,15 @@ def find(program: str) -> Path:
     return path
 
 
+def left_behind(job_ids) -> list[psutil.Process]:
+    """List the processes of jobs that are alive: by the mark, or by what they do."""
+    found = {process.pid: process for process in pgtest.processes_of("-", job_ids)}
+    for process in psutil.process_iter(["cmdline"]):
+        if str(STRAY_SECONDS) in (process.info["cmdline"] or []):
+            found[process.pid] = process
+    return list(found.values())
+
+
 def settings(program: str, home: Path, url: str) -> dict[str, str]:
     """Return the environment in which *program* asks the stand-in at *url*, and nobody else."""
     if program == "claude":
@@ -51,8 +64,12 @@ def settings(program: str, home: Path, url: str) -> dict[str, str]:
         }
     if program == "gemini":
         (home / ".gemini").mkdir(parents=True, exist_ok=True)
-        auth = {"security": {"auth": {"selectedType": "gemini-api-key"}}}
-        (home / ".gemini" / "settings.json").write_text(json.dumps(auth))
+        given = {
+            "security": {"auth": {"selectedType": "gemini-api-key"}},
+            # Else it tries a server in trouble again for minutes.
+            "general": {"maxAttempts": 1},
+        }
+        (home / ".gemini" / "settings.json").write_text(json.dumps(given))
         return {"GEMINI_API_KEY": "standin", "GOOGLE_GEMINI_BASE_URL": url}
     (home / ".codex").mkdir(parents=True, exist_ok=True)
     (home / ".codex" / "config.toml").write_text(

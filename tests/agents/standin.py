@@ -18,6 +18,8 @@ from typing import Any, Self
 
 ANSWER = "The answer is 42."
 STRAY_SECONDS = 424_242
+PERSONS_ANSWER = "Blue, of course"
+ASK_COMMAND = "persona-job ask 'Red or blue?'"
 # Leaves one process in its own session behind, deaf to SIGTERM, and another in the background.
 STRAY_COMMAND = (
     "(trap '' TERM; setsid sh -c 'trap \"\" TERM; sleep {seconds}' >/dev/null 2>&1 &);"
@@ -42,7 +44,28 @@ ERRORS: dict[str, tuple[int, str, dict[str, str]]] = {
     "broken": (500, "api_error", {}),
     "overloaded": (529, "overloaded_error", {}),
 }
-SCENARIOS = ("good", "hang", "tool", "loop", *ERRORS)
+# As the other two word a limit that lasts: with a body of their own, which they read.
+LASTING_LIMITS: dict[str, dict[str, Any]] = {
+    "codex": {
+        "type": "usage_limit_reached",
+        "message": "The usage limit has been reached",
+        "plan_type": "plus",
+        "resets_at": 4102444800,
+        "resets_in_seconds": 3600,
+    },
+    "gemini": {
+        "code": 429,
+        "message": "You exceeded your current quota.",
+        "status": "RESOURCE_EXHAUSTED",
+        "details": [
+            {
+                "@type": "type.googleapis.com/google.rpc.QuotaFailure",
+                "violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}],
+            }
+        ],
+    },
+}
+SCENARIOS = ("good", "hang", "stall", "tool", "ask", "loop", *ERRORS)
 
 
 @dataclass(frozen=True)
@@ -55,6 +78,13 @@ class Request:
     def has_tool_result(self) -> bool:
         text = json.dumps(self.body)
         return any(mark in text for mark in ('"tool_result"', '"functionResponse"', "_call_output"))
+
+    @property
+    def program(self) -> str:
+        """Whose API was asked."""
+        if self.path.startswith("v1/messages"):
+            return "claude"
+        return "codex" if self.path.startswith("v1/responses") else "gemini"
 
     @property
     def offers_tools(self) -> bool:
@@ -78,8 +108,15 @@ class Standin:
         assert scenario in SCENARIOS
         return f"http://127.0.0.1:{self._server.server_port}/{scenario}"
 
-    def asked(self, scenario: str) -> list[Request]:
-        return [request for request in self.requests if request.scenario == scenario]
+    def command_of(self, request: Request) -> str:
+        return ASK_COMMAND if request.scenario == "ask" else self.tool_command
+
+    def asked(self, scenario: str, program: str | None = None) -> list[Request]:
+        return [
+            request
+            for request in self.requests
+            if request.scenario == scenario and program in (None, request.program)
+        ]
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -118,8 +155,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path.startswith("v1/messages/count_tokens"):
             self._answer_json(200, {"input_tokens": 12})
         elif scenario in ERRORS:
-            self._refuse(*ERRORS[scenario])
-        elif scenario == "hang":
+            self._refuse(request, *ERRORS[scenario])
+        elif scenario in ("hang", "stall"):
             self._hang()
         elif path.startswith("v1/messages"):
             self._stream(claude_events(self.standin, request), named=True)
@@ -134,9 +171,11 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.do_GET()
 
-    def _refuse(self, status: int, kind: str, headers: dict[str, str]) -> None:
+    def _refuse(self, request: Request, status: int, kind: str, headers: dict[str, str]) -> None:
         message = f"stand-in {kind}"
         error = {"type": kind, "message": message, "code": status, "status": kind.upper()}
+        if request.scenario == "limited-until":
+            error = LASTING_LIMITS.get(request.program, error)
         self._answer_json(status, {"type": "error", "error": error}, headers)
 
     def _hang(self) -> None:
@@ -176,6 +215,8 @@ class _Handler(BaseHTTPRequestHandler):
 def _wants_tool(request: Request) -> bool:
     if request.scenario == "loop":
         return request.offers_tools
+    if request.scenario == "ask":  # until a person has answered
+        return request.offers_tools and PERSONS_ANSWER not in json.dumps(request.body)
     return request.scenario == "tool" and request.offers_tools and not request.has_tool_result
 
 
@@ -193,7 +234,7 @@ def claude_events(standin: Standin, request: Request) -> list[dict[str, Any]]:
     }
     if _wants_tool(request):
         start = {"type": "tool_use", "id": f"toolu_{number}", "name": "Bash", "input": {}}
-        call = json.dumps({"command": standin.tool_command, "description": "Start it"})
+        call = json.dumps({"command": standin.command_of(request), "description": "Start it"})
         delta = {"type": "input_json_delta", "partial_json": call}
         stop_reason = "tool_use"
     else:
@@ -214,7 +255,7 @@ def claude_events(standin: Standin, request: Request) -> list[dict[str, Any]]:
 def codex_events(standin: Standin, request: Request) -> list[dict[str, Any]]:
     number = len(standin.requests)
     if _wants_tool(request):
-        arguments = json.dumps({"cmd": standin.tool_command})
+        arguments = json.dumps({"cmd": standin.command_of(request)})
         item: dict[str, Any] = {
             "type": "function_call",
             "name": "exec_command",
@@ -240,7 +281,7 @@ def codex_events(standin: Standin, request: Request) -> list[dict[str, Any]]:
 
 def gemini_events(standin: Standin, request: Request) -> list[dict[str, Any]]:
     if _wants_tool(request):
-        call = {"name": "run_shell_command", "args": {"command": standin.tool_command}}
+        call = {"name": "run_shell_command", "args": {"command": standin.command_of(request)}}
         part: dict[str, Any] = {"functionCall": call}
     else:
         part = {"text": standin.answer}

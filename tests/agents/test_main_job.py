@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 
 import pytest
 from agents import programs
@@ -60,67 +59,10 @@ def test_a_question_gets_its_answer(research, info, cli, standin, processes_left
     assert processes_left([job_id]) == []
 
 
-@pytest.mark.parametrize(
-    "scenario, kind", [("unauthorized", "auth"), ("broken", "overloaded"), ("loop", None)]
-)
-def test_trouble_is_told_with_its_kind(research, conn, info, scenario, kind):
-    job_id = research(scenario, "--max-attempts", "1")
+def test_a_program_that_uses_up_its_turns_is_held_for_a_person(research, info):
+    job = info(research("loop", "--max-attempts", "1"))
 
-    job = info(job_id)
-    found = conn.execute("select failure_kind from persona.jobs where id = %s", (job_id,))
-    if kind is None:
-        assert job["status"] in ("failed", "held")
-    else:
-        assert job["status"] in ("failed", "held")
-        assert found.fetchone()[0] == kind
-        assert f"{scenario}" in job["error"] or "API Error" in job["error"]
-
-
-def test_a_provider_that_hangs_is_ended_by_the_timeout(
-    research, info, conn, standin, processes_left
-):
-    started = time.monotonic()
-
-    job_id = research("hang", "--timeout", "4s", "--max-attempts", "1")
-
-    assert time.monotonic() - started < 30
-    job = info(job_id)
-    assert (job["status"], job["error"]) == ("failed", "timeout after 4 s")
-    [kind] = conn.execute(
-        "select failure_kind from persona.jobs where id = %s", (job_id,)
-    ).fetchone()
-    assert kind == "timeout"
-    assert standin.asked("hang")
-    assert processes_left([job_id]) == []
-
-
-def test_a_cancel_in_the_middle_leaves_nothing(
-    research, info, cli, *, standin, eventually, processes_left
-):
-    job_id = research("hang", drain=False)
-    eventually(lambda: standin.asked("hang"), 60)
-
-    assert cli("kill", job_id).returncode == 0
-    eventually(lambda: info(job_id)["status"] == "cancelled", 20)
-
-    eventually(lambda: not processes_left([job_id]), 10)
-
-
-def test_what_a_bash_tool_leaves_behind_is_ended_with_the_job(
-    research, info, conn, cli, *, standin, processes_left
-):
-    argv = conn.execute("select argv from persona.agents where name = 'researcher'").fetchone()[0]
-    argv[argv.index("--allowedTools") + 1] = "Bash"
-    conn.execute("select persona.register_agent('researcher', argv => %s)", (argv,))
-
-    job_id = research("tool")
-
-    job = info(job_id)
-    assert job["status"] == "completed"
-    results = [request for request in standin.asked("tool") if request.has_tool_result]
-    assert "started" in json.dumps(results[-1].body)
-    assert "left behind" in cli("logs", job_id).stdout
-    assert processes_left([job_id]) == []
+    assert (job["status"], job["failureKind"]) == ("held", "max_turns")
 
 
 def test_a_question_from_a_bash_tool_is_answered_in_the_same_conversation(
@@ -146,7 +88,6 @@ def test_a_question_from_a_bash_tool_is_answered_in_the_same_conversation(
     conn.execute("select persona.register_agent('researcher', env => %s)", (env,))
     path = f"{real_claude}{os.pathsep}/usr/local/bin:/usr/bin:/bin"
     assert worker("--drain", "--name", "second", env={"PATH": path}).wait(60) == 0
-    ended = info(job_id)
     ended = info(job_id)
     assert (ended["status"], ended["result"]["text"]) == ("completed", standin.answer)
     assert ended["sessionId"] == held["sessionId"]
