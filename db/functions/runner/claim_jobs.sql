@@ -1,7 +1,10 @@
 -- Hands out the next jobs, oldest of the highest priority first, each under a new lease.
 -- One transaction checks everything: the runner's agents, active agents, provider gates, limits over all machines,
--- conversations, lock keys, run_at; limits but those of agents are kept by _admit. A limit of an agent is kept exactly because every claim of a limited agent locks the agent's row
--- before it counts, in an earlier statement than the count; a claim that finds the row locked leaves that agent out.
+-- conversations, lock keys, run_at; limits but those of agents are kept by _admit. A limit of an agent is kept exactly
+-- because every claim of a limited agent locks the agent's row before it counts, in an earlier statement than the
+-- count; a claim that finds the row locked leaves that agent out.
+-- What a statement costs here is mostly its start, so one look says what there is to think of at all: most claims meet
+-- no delayed job that is due, no agent with a limit, no shut gate, and pass over those parts.
 -- The planner switches keep a plan that was made while the tables were small from reading them whole later; what
 -- such a plan costs on paper would start the JIT compiler. Generic plans, because planning costs more than running.
 -- A runner names its connection, so that a claim that was under way when it lost one is refused when it comes late.
@@ -17,84 +20,118 @@ set enable_mergejoin = off
 set jit = off
 set plan_cache_mode = force_generic_plan as $$
 declare
-  v_runner persona.runners := persona._runner(claim_jobs.runner_id);
+  v_runner record;
   v_limited text[];
   v_probers text[];
   v_agents text[];
   v_limits integer[];
   v_ids uuid[];
+  v_claimed uuid[];
   v_seqs bigint[];
   v_parked boolean;
   v_found integer;
   v_left integer := claim_jobs.max_jobs;
   v_rounds integer := 0;
   v_room bigint;
-  v_is_paused boolean := persona._resume_at() is not null;
+  v_is_paused boolean := false;
+  v_is_watched boolean;
+  v_is_marked boolean;
 begin
-  perform persona._refuse_late('claim_jobs');
+  if clock_timestamp() - now() > interval '1 second' then
+    perform persona._refuse_late('claim_jobs');
+  end if;
   if claim_jobs.max_jobs is null or claim_jobs.max_jobs not between 1 and 10000 then
     perform persona._invalid('max_jobs', claim_jobs.max_jobs::text, '1 to 10000 is allowed');
   end if;
-  perform persona._check_connection(v_runner.id, claim_jobs.connection);
-  if v_runner.drain_requested_at is not null then
+  -- After the number of the connection, which is read under a lock, in a statement of its own.
+  if claim_jobs.connection is not null then
+    perform persona._check_connection(claim_jobs.runner_id, claim_jobs.connection);
+  end if;
+  select r.id, r.agents, r.hostname, r.lease, r.boot_id, r.machine_id, r.pid_namespace, r.drain_requested_at,
+    exists (select from persona.job_queue as q where q.waits_on = 'time' and q.run_at <= now()) as has_due,
+    exists (select from persona.gates as g where g.state <> 'open') as has_shut_gates,
+    exists (select from persona.limits as l where l.name = 'total') as has_total,
+    exists (select from persona.job_queue as q where q.waits_on = 'limit') as has_parked,
+    array(
+      select a.name from persona.agents as a
+      where a.is_active and not a.is_external and a.max_concurrent is not null
+        and (r.agents is null or a.name = any(r.agents))) as limited,
+    array(
+      select a.name from persona.agents as a
+      where a.is_active and not a.is_external and a.max_concurrent is null
+        and (r.agents is null or a.name = any(r.agents))) as unlimited,
+    (select t.resume_at is not null or t.timeline is distinct from substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
+     from persona.server_timeline as t) is distinct from false as is_new_server
+  into v_runner
+  from persona.runners as r where r.id = claim_jobs.runner_id and r.ended_at is null;
+  if not found then
+    perform persona._runner(claim_jobs.runner_id);
+  elsif v_runner.drain_requested_at is not null then
     return;
   end if;
+  if v_runner.is_new_server then
+    v_is_paused := persona._resume_at() is not null;
+  end if;
 
-  -- Delayed jobs that have come due.
-  update persona.job_queue as q set waits_on = null
-  where q.seq = any(array(
-    select d.seq from persona.job_queue as d
-    where d.waits_on = 'time' and d.run_at <= now()
-    order by d.run_at limit 1000 for update skip locked));
+  if v_runner.has_due then
+    update persona.job_queue as q set waits_on = null
+    where q.seq = any(array(
+      select d.seq from persona.job_queue as d
+      where d.waits_on = 'time' and d.run_at <= now()
+      order by d.run_at limit 1000 for update skip locked));
+  end if;
 
-  v_limited := array(
-    select a.name from persona.open_agents as a
-    where a.max_concurrent is not null and (v_runner.agents is null or a.name = any(v_runner.agents)));
-  if cardinality(v_limited) > 0 then
+  if cardinality(v_runner.limited) > 0 then
     v_limited := array(
       select a.name from persona.agents as a
-      where a.name = any(v_limited)
+      where a.name = any(v_runner.limited)
         and exists (select from persona.job_queue as q where q.agent = a.name and q.waits_on is null)
       order by a.name for no key update skip locked);
   end if;
 
-  if not v_is_paused and exists (select from persona.gates as g where g.state <> 'open') then
+  if not v_is_paused and v_runner.has_shut_gates then
     v_probers := persona._lock_probes(v_runner.agents);
   end if;
 
   -- Not exact yet, that is _admit: this only spares it work.
-  if exists (select from persona.limits as l where l.name = 'total') then
+  if v_runner.has_total then
     v_room := persona._limit_room('total');
   end if;
 
   -- Each round that parked entries of busy lock keys or full limits is followed by another one, within bounds.
   while v_left > 0 and v_rounds < 20 and not v_is_paused loop
     v_rounds := v_rounds + 1;
-    select array_agg(a.name), array_agg(a.free) into v_agents, v_limits
-    from (
-      select o.name, least(v_left, case when o.name = any(v_probers) then 1 end, case
-          when o.max_concurrent is not null then o.max_concurrent - (
-            select count(*) from persona.job_leases as l
-            where l.agent = o.name and (not l.is_waiting or l.wants_slot))
-        end)::integer as free
-      from persona.open_agents as o
-      where (v_runner.agents is null or o.name = any(v_runner.agents))
-        and (o.max_concurrent is null or o.name = any(v_limited))
-        -- Short of a list of probers every gate was open a moment ago.
-        and (v_probers is null or not o.needs_probe or o.name = any(v_probers))
-    ) as a
-    where a.free > 0;
+    if v_runner.has_shut_gates or cardinality(v_limited) > 0 then
+      select array_agg(a.name), array_agg(a.free) into v_agents, v_limits
+      from (
+        select o.name, least(v_left, case when o.name = any(v_probers) then 1 end, case
+            when o.max_concurrent is not null then o.max_concurrent - (
+              select count(*) from persona.job_leases as l
+              where l.agent = o.name and (not l.is_waiting or l.wants_slot))
+          end)::integer as free
+        from persona.open_agents as o
+        where (v_runner.agents is null or o.name = any(v_runner.agents))
+          and (o.max_concurrent is null or o.name = any(v_limited))
+          -- Short of a list of probers every gate was open a moment ago.
+          and (v_probers is null or not o.needs_probe or o.name = any(v_probers))
+      ) as a
+      where a.free > 0;
+    else
+      v_agents := v_runner.unlimited;
+      v_limits := array_fill(v_left, array[cardinality(v_agents)]);
+    end if;
     exit when v_agents is null or v_room <= 0;
 
-    if exists (select from persona.job_queue as q where q.waits_on = 'limit') then
+    if v_runner.has_parked or v_rounds > 1 then
       perform persona._unpark_limited(v_agents);
     end if;
     select p.ids, p.seqs, p.parked into v_ids, v_seqs, v_parked
     from persona._pick_jobs(v_agents, v_limits, least(v_left, v_room)::integer) as p;
     if v_ids is not null then
-      delete from persona.job_queue as q where q.seq = any(v_seqs);
       return query
-        with claimed as (
+        with taken as (
+          delete from persona.job_queue as q where q.seq = any(v_seqs)
+        ), claimed as (
           update persona.jobs as j
           set status = 'running', status_reason = null, attempt = j.attempt + 1,
               lease = greatest(j.lease + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint),
@@ -138,15 +175,22 @@ begin
       end if;
       v_left := v_left - v_found;
       v_room := v_room - v_found;
-      perform persona._announce(v_ids);
+      v_claimed := v_claimed || v_ids;
     end if;
     exit when not v_parked;
   end loop;
 
-  if v_left > 0 then
+  -- A later statement than the claim: see _announce.
+  select current_setting('transaction_isolation') <> 'read committed' or exists (select from persona.watchers),
+    exists (select from persona.idle_runners as i where i.runner_id = v_runner.id)
+  into v_is_watched, v_is_marked;
+  if v_is_watched and v_claimed is not null then
+    perform persona._announce(v_claimed);
+  end if;
+  if v_left > 0 and not v_is_marked then
     insert into persona.idle_runners (runner_id, agents) values (v_runner.id, v_runner.agents)
     on conflict do nothing;
-  else
+  elsif v_left <= 0 and v_is_marked then
     delete from persona.idle_runners as i where i.runner_id = v_runner.id;
   end if;
 end $$;
