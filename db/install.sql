@@ -54,6 +54,8 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir _apply_migration.sql
 \set migration 0019_limits.sql
 \ir _apply_migration.sql
+\set migration 0020_tenants.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_limit_room.sql
@@ -104,6 +106,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_days_since.sql
 \ir functions/internal/_deliver_alert.sql
 \ir functions/internal/_drive_job.sql
+\ir functions/internal/_enforce_tenants.sql
 \ir functions/internal/_fail_family.sql
 \ir functions/internal/_fire_schedule.sql
 \ir functions/internal/_fire_schedules.sql
@@ -123,6 +126,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_jobs_forget.sql
 \ir functions/internal/_jobs_guard.sql
 \ir functions/internal/_jobs_sync_queue.sql
+\ir functions/internal/_jobs_tenant.sql
 \ir functions/internal/_last_logs.sql
 \ir functions/internal/_lease_day.sql
 \ir functions/internal/_lease_lost.sql
@@ -139,11 +143,13 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_notes_tell.sql
 \ir functions/internal/_needs_approval.sql
 \ir functions/internal/_orphan.sql
+\ir functions/internal/_own_runner.sql
 \ir functions/internal/_parked_names.sql
 \ir functions/internal/_pick_jobs.sql
 \ir functions/internal/_plant_job.sql
 \ir functions/internal/_raise.sql
 \ir functions/internal/_raise_alert.sql
+\ir functions/internal/_refuse_foreign_id.sql
 \ir functions/internal/_refuse_late.sql
 \ir functions/internal/_regain_slot.sql
 \ir functions/internal/_resource_limits.sql
@@ -162,6 +168,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_settle_gates.sql
 \ir functions/internal/_snake_keys.sql
 \ir functions/internal/_stop_job.sql
+\ir functions/internal/_tenant_key.sql
 \ir functions/internal/_unpark.sql
 \ir functions/internal/_unpark_limited.sql
 \ir functions/internal/_upkeep_logs.sql
@@ -200,6 +207,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/client/list_events.sql
 \ir functions/client/list_jobs.sql
 \ir functions/client/monitor_snapshot.sql
+\ir functions/client/my_tenants.sql
 \ir functions/client/note_links.sql
 \ir functions/client/protocol_versions.sql
 \ir functions/client/publish_event.sql
@@ -245,6 +253,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/runner/tick.sql
 
 -- For admins.
+\ir functions/admin/assign_tenant.sql
 \ir functions/admin/cleanup_old_jobs.sql
 \ir functions/admin/close_gate.sql
 \ir functions/admin/create_schedule.sql
@@ -259,6 +268,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/admin/remove_alert_rule.sql
 \ir functions/admin/remove_limit.sql
 \ir functions/admin/remove_schedule.sql
+\ir functions/admin/restrict_runner.sql
 \ir functions/admin/resume_schedule.sql
 \ir functions/admin/set_agent_active.sql
 \ir functions/admin/set_alert_rule.sql
@@ -270,5 +280,6 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/admin/update_schedule.sql
 
 \ir roles.sql
+\ir policies.sql
 
 commit;

@@ -28,14 +28,35 @@ FUNCTION_RULES = {
     "it has no overload but the documented one": """p.proname <> 'detect_hung_jobs' and exists (
         select from pg_proc as o where o.pronamespace = p.pronamespace
         and o.proname = p.proname and o.oid <> p.oid)""",
-    "an internal function is granted to nobody": """p.proname ~ '^_' and exists (
-        select from aclexplode(p.proacl) as a where a.grantee <> p.proowner)""",
+    "an internal function is granted to the definer, and to viewers where a view calls it": """
+        p.proname ~ '^_' and exists (
+        select from aclexplode(p.proacl) as a where a.grantee <> p.proowner
+          and a.grantee <> 'persona_definer'::regrole
+          and not (a.grantee = 'persona_viewer'::regrole and exists (
+            select from pg_depend as d where d.classid = 'pg_rewrite'::regclass
+              and d.refclassid = 'pg_proc'::regclass and d.refobjid = p.oid)))""",
+    "what others may call runs as its owner": """p.proname !~ '^_' and not p.prosecdef""",
+    "what clients and viewers may call is subject to row-level security": """
+        p.prosecdef and p.proname <> 'my_tenants' and p.proowner <> 'persona_definer'::regrole
+        and (has_function_privilege('persona_client', p.oid, 'execute')
+          or has_function_privilege('persona_viewer', p.oid, 'execute'))""",
+    "only what clients and viewers may call belongs to the definer": """
+        p.proowner = 'persona_definer'::regrole
+        and not has_function_privilege('persona_client', p.oid, 'execute')""",
 }
 RELATION_RULES = {
     "it says what it is": "obj_description(c.oid, 'pg_class') is null",
-    "nobody but the owner may write": """exists (
+    "nobody may write but the owner and the functions of clients": """exists (
         select from aclexplode(c.relacl) as a
-        where a.grantee <> c.relowner and a.privilege_type <> 'SELECT')""",
+        where a.grantee not in (c.relowner, 'persona_definer'::regrole)
+          and a.privilege_type <> 'SELECT')""",
+    "a table has a policy for tenants": """c.relkind in ('r', 'p') and not exists (
+        select from pg_policy as p where p.polrelid = c.oid and p.polpermissive)""",
+    "a table has one policy, for every command and every role": """c.relkind in ('r', 'p') and exists (
+        select from pg_policy as p where p.polrelid = c.oid
+        and (p.polname <> 'tenant' or p.polcmd <> '*' or p.polroles <> '{0}'))""",
+    "a view shows what its reader may see": """c.relkind = 'v' and not coalesce(
+        'security_invoker=true' = any(c.reloptions), false)""",
     "PUBLIC sees nothing": "exists (select from aclexplode(c.relacl) as a where a.grantee = 0)",
     "a table has a primary key": """c.relkind in ('r', 'p') and not exists (
         select from pg_constraint as k where k.conrelid = c.oid and k.contype = 'p')""",
@@ -108,9 +129,40 @@ def test_every_function_comes_from_the_file_of_its_name(conn):
     assert live == {file.stem for file in (DB / "functions").rglob("*.sql")}
 
 
+def test_the_definer_of_what_clients_call_is_a_role_without_power(conn):
+    role = conn.execute(
+        "select r.rolcanlogin, r.rolsuper, r.rolbypassrls, r.rolcreaterole, r.rolcreatedb,"
+        " r.rolreplication from pg_roles as r where r.rolname = 'persona_definer'"
+    ).fetchone()
+    owned = conn.execute(
+        "select c.relname from pg_class as c where c.relowner = 'persona_definer'::regrole"
+        " union all select n.nspname from pg_namespace as n"
+        " where has_schema_privilege('persona_definer', n.oid, 'create')"
+        " and n.nspname in ('persona', 'public')"
+    ).fetchall()
+    above = conn.execute(
+        "select m.roleid::regrole::text from pg_auth_members as m"
+        " where m.member = 'persona_definer'::regrole"
+    ).fetchall()
+
+    assert role == (False,) * 6
+    assert owned == []
+    assert above == []
+
+
+def test_partitions_are_read_through_their_table_only(conn):
+    readable = conn.execute(
+        "select c.relname from pg_class as c where c.relnamespace = 'persona'::regnamespace"
+        " and c.relispartition and c.relkind in ('r', 'p')"
+        " and has_table_privilege('persona_viewer', c.oid, 'select')"
+    ).fetchall()
+
+    assert readable == []
+
+
 def test_dynamic_sql_is_only_where_names_are_data():
-    # The partitions of job_logs are named after their day.
-    allowed = {"_upkeep_logs.sql"}
+    # The partitions of job_logs are named after their day; tables are found in the catalogue.
+    allowed = {"_upkeep_logs.sql", "_enforce_tenants.sql"}
     dynamic = re.compile(r"(?m)^\s*(execute\b(?! function| procedure)|return query execute)")
 
     found = {f.name for f in (DB / "functions").rglob("*.sql") if dynamic.search(f.read_text())}

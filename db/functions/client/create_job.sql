@@ -97,10 +97,13 @@ begin
     if found then
       return v_job;
     end if;
-    select * into v_job from persona.jobs as j where j.dedupe_live = create_job.dedupe_key;
+    select * into v_job from persona.jobs as j
+    where j.dedupe_live = persona._tenant_key(
+      coalesce(nullif(create_job.business, ''), v_parent.business, (persona.my_tenants())[1]), create_job.dedupe_key);
     if found then
       return v_job;
     end if;
+    perform persona._refuse_foreign_id(v_id);
     -- The live job of that key ended between the two statements: try again.
   end loop;
 

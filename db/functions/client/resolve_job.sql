@@ -22,7 +22,7 @@ begin
     if length(v_digits) <= 8 then
       v_found := array(
         select j.id from persona.jobs as j
-        where j.short_id like v_digits || '%' order by j.id desc limit 6);
+        where j.short_id ~>=~ v_digits and j.short_id ~<~ (v_digits || 'g') order by j.id desc limit 6);
     end if;
     if coalesce(cardinality(v_found), 0) = 0 then
       -- The beginning of a whole id, as copied from a listing: a range of the primary key.

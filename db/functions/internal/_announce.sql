@@ -4,7 +4,7 @@
 -- Topics: the id of a watched job; * for those who watch everything; all, for everybody, where only an isolation
 -- of READ COMMITTED would have shown who is there.
 create or replace function persona._announce(p_ids uuid[]) returns void
-language plpgsql volatile
+language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 begin
   if current_setting('transaction_isolation') <> 'read committed' then

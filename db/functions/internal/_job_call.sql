@@ -12,6 +12,7 @@ declare
   v_ids uuid[];
   v_rows jsonb;
 begin
+  perform persona._own_runner(p_runner_id);
   select j.* into v_job
   from persona.job_leases as l
   join persona.jobs as j on j.id = l.job_id

@@ -3,7 +3,7 @@
 -- The lock orders this against a job that is just beginning to wait: either it sees this end, or its mark is seen
 -- here. It comes after all row locks, there as here.
 create or replace function persona._jobs_child_ended() returns trigger
-language plpgsql
+language plpgsql security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 declare
   v_runner_id uuid;

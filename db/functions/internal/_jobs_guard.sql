@@ -38,7 +38,11 @@ begin
   then
     new := persona._moved_by_hand(old, new);
   end if;
-  new.dedupe_live := case when new.status in ('blocked', 'pending', 'running', 'held') then new.dedupe_key end;
+  if new.status not in ('blocked', 'pending', 'running', 'held') or new.dedupe_key is null then
+    new.dedupe_live := null;
+  elsif new.dedupe_live is null or (new.dedupe_key, new.business) is distinct from (old.dedupe_key, old.business) then
+    new.dedupe_live := persona._tenant_key(new.business, new.dedupe_key);
+  end if;
   new.attention := case when new.status in ('blocked', 'held', 'failed', 'cancelled') then new.status end;
   -- The end of an execution has its place in the history; any other end has it here.
   new.ended_xid := case

@@ -34,7 +34,7 @@ begin
   on conflict do nothing
   returning * into v_job;
   if not found then
-    return (select j.id from persona.jobs as j where j.dedupe_live = v_given.dedupe_key);
+    return (select j.id from persona.jobs as j where j.dedupe_live = persona._tenant_key(v_given.business, v_given.dedupe_key));
   end if;
   perform persona._announce(null);
   if v_is_held then

@@ -4,7 +4,7 @@
 create or replace function persona._raise_alert(
   p_kind text, p_job_id uuid, p_message text, p_detail jsonb default '{}', p_dedupe_key text default null
 ) returns bigint
-language plpgsql volatile
+language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 declare
   v_job persona.jobs;

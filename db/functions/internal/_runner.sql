@@ -10,6 +10,9 @@ begin
       jsonb_build_object('runner_id', p_runner_id),
       'Kill what it runs, report nothing, and register again.');
   end if;
+  if v_runner.login_role is distinct from persona._caller() then
+    perform persona._own_runner(p_runner_id);
+  end if;
   return v_runner;
 end $$;
 comment on function persona._runner(uuid) is 'Internal. A live runner. PJ410.';

@@ -7,7 +7,7 @@
 -- retried while some are left); cancelled, held (a requested stop); rate_limited, given_back, orphaned (not counted).
 create or replace function persona._settle(p_runner_id uuid, p_items jsonb)
 returns table (job_id uuid, lease bigint, status text, result_status text)
-language plpgsql volatile
+language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp
 set enable_seqscan = off
 set enable_hashjoin = off

@@ -2,7 +2,7 @@
 -- turn settles what waited for them. The waiting job is locked before its open needs are counted, so that of two
 -- needs which end at the same moment the later one sees the other.
 create or replace function persona._settle_dependents(p_ended uuid[]) returns void
-language plpgsql volatile
+language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 declare
   v_ended uuid[] := p_ended;

@@ -4,7 +4,7 @@
 -- The lock on the key orders this against a claim that is just parking a job under it: either its commit is seen
 -- here, or it sees the key free.
 create or replace function persona._unpark(p_keys text[]) returns void
-language plpgsql volatile
+language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 declare
   v_agent text;

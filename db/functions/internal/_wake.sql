@@ -4,7 +4,7 @@
 -- claim. The mark of a runner that died counts until its lease would have ended: it would make every create pay.
 -- Only READ COMMITTED takes a fresh snapshot a statement; in any other isolation we always notify.
 create or replace function persona._wake(p_agent text) returns void
-language plpgsql volatile
+language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 begin
   if current_setting('transaction_isolation') <> 'read committed'

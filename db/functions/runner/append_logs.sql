@@ -9,6 +9,7 @@ declare
   v_accepted bigint;
   v_held jsonb;
 begin
+  perform persona._own_runner(append_logs.runner_id);
   if append_logs.lines is null or jsonb_typeof(append_logs.lines) <> 'array' then
     perform persona._invalid('lines', left(append_logs.lines::text, 100), 'a JSON array of objects is needed');
   end if;

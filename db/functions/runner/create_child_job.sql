@@ -20,6 +20,7 @@ declare
   v_allowed text[];
   v_most integer := persona._setting('max_children')::integer;
 begin
+  perform persona._own_runner(create_child_job.runner_id);
   select j.* into v_parent
   from persona.job_leases as l
   join persona.jobs as j on j.id = l.job_id
@@ -48,14 +49,14 @@ begin
     select j.id, j.short_id, j.lock_key, j.parent_job_id
     from above as a join persona.jobs as j on j.id = a.parent_job_id
   )
-  select a.short_id into v_holder from above as a where a.lock_key = create_child_job.lock_key limit 1;
+  select a.short_id into v_holder from above as a where a.lock_key = persona._tenant_key(v_parent.business, create_child_job.lock_key) limit 1;
   if found then
     perform persona._invalid('lock_key', create_child_job.lock_key,
       format('job %s above has it until it ends: a job below it could never start', v_holder));
   end if;
   if (select count(*) from persona.jobs as j
       where j.parent_job_id = v_parent.id and j.id is distinct from create_child_job.id) >= v_most
-     and not exists (select from persona.jobs as j where j.dedupe_live = create_child_job.dedupe_key)
+     and not exists (select from persona.jobs as j where j.dedupe_live = persona._tenant_key(v_parent.business, create_child_job.dedupe_key))
   then
     perform persona._raise('PJ403', format('job %s has delegated %s jobs already', v_parent.short_id, v_most),
       jsonb_build_object('id', v_parent.id, 'max_children', v_most),

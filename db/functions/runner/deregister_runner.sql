@@ -2,6 +2,7 @@ create or replace function persona.deregister_runner(runner_id uuid) returns voi
 language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 begin
+  perform persona._own_runner(deregister_runner.runner_id);
   perform s.job_id from persona.job_leases as l
   cross join lateral persona._settle(deregister_runner.runner_id, jsonb_build_array(jsonb_build_object(
     'job_id', l.job_id, 'lease', l.lease, 'outcome', 'given_back', 'error', 'its runner left'))) as s

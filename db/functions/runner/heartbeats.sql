@@ -7,6 +7,7 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 #variable_conflict use_column
 begin
+  perform persona._own_runner(heartbeats.runner_id);
   perform persona._refuse_late('heartbeats');
   update persona.runners as r set last_seen_at = now()
   where r.id = heartbeats.runner_id and r.ended_at is null

@@ -15,6 +15,7 @@ declare
   v_open text[] := array(
     select n.name from persona._parked_names() as n (name) where coalesce(persona._limit_room(n.name), 1) > 0);
 begin
+  perform persona._own_runner(idle_state.runner_id);
   select v_resume_at is null and coalesce(persona._limit_room('total'), 1) > 0 and exists (
     select from persona.runners as r
     join persona.open_agents as a on r.agents is null or a.name = any(r.agents)

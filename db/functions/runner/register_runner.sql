@@ -23,6 +23,7 @@ declare
   v_old persona.runners;
   v_is_proven boolean := coalesce(register_runner.takeover, false);
   v_unknown text;
+  v_served text[];
 begin
   if coalesce(btrim(register_runner.name), '') = '' or length(register_runner.name) > 200 then
     perform persona._invalid('name', register_runner.name, 'a name of 1 to 200 characters is needed');
@@ -51,7 +52,29 @@ begin
       (select string_agg(a.name, ', ' order by a.name) from persona.agents as a)));
   end if;
 
+  select r.agents into v_served from persona.runner_restrictions as r
+  where r.role_name in (session_user, persona._caller()::name)
+  order by r.role_name = session_user desc limit 1;
+  if found then
+    if not register_runner.agents <@ v_served then
+      perform persona._raise('PJ403', format('a runner of role %s may not serve %s', persona._caller(), (
+          select string_agg(u.agent, ', ' order by u.agent) from unnest(register_runner.agents) as u (agent)
+          where u.agent <> all(v_served))),
+        jsonb_build_object('role', persona._caller(), 'allowed', to_jsonb(v_served)),
+        format('It may serve %s; an admin changes that with restrict_runner.', array_to_string(v_served, ', ')));
+    end if;
+    register_runner.agents := coalesce(register_runner.agents, v_served);
+  end if;
+
   perform pg_advisory_xact_lock(hashtext('persona.runner'), hashtext(register_runner.name));
+  if v_served is not null and exists (
+    select from persona.runners as r
+    where r.name = register_runner.name and r.login_role is distinct from persona._caller()
+      and (r.ended_at is null or exists (select from persona.job_leases as l where l.runner_id = r.id)))
+  then
+    perform persona._raise('PJ403', format('the name %s is that of a runner of another role', register_runner.name),
+      jsonb_build_object('role', persona._caller(), 'name', register_runner.name), 'Choose another name.');
+  end if;
   select * into v_old from persona.runners as r
   where r.name = register_runner.name and r.ended_at is null for no key update;
   if found then
@@ -72,12 +95,12 @@ begin
 
   insert into persona.runners (
     id, name, hostname, pid, pid_started, boot_id, machine_id, pid_namespace, version, protocol, capacity, agents,
-    lease, may_take_over, predecessor_id)
+    lease, may_take_over, predecessor_id, login_role)
   values (
     v_id, register_runner.name, register_runner.hostname, register_runner.pid, register_runner.pid_started,
     register_runner.boot_id, register_runner.machine_id, register_runner.pid_namespace, register_runner.version,
     register_runner.protocol, register_runner.capacity, register_runner.agents, register_runner.lease,
-    v_is_proven, case when v_is_proven then v_old.id end);
+    v_is_proven, case when v_is_proven then v_old.id end, persona._caller());
 
   return query
     select v_id, extract(epoch from register_runner.lease)::double precision, coalesce((
