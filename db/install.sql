@@ -95,6 +95,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_bridge_performance.sql
 \ir functions/internal/_bridge_text.sql
 \ir functions/internal/_camel.sql
+\ir functions/internal/_check_argv.sql
 \ir functions/internal/_check_connection.sql
 \ir functions/internal/_check_job.sql
 \ir functions/internal/_check_notes.sql

@@ -87,10 +87,14 @@ def _shown(value: Any) -> str:
 
         return output.clean(shlex.join(value))
     if isinstance(value, dict):
-        return output.clean(" ".join(f"{name}={text}" for name, text in value.items()))
+        return output.clean(" ".join(f"{name}={_value(text)}" for name, text in value.items()))
     if value is True:
         return "yes"
     return output.moment(value) if hasattr(value, "tzinfo") else output.clean(str(value))
+
+
+def _value(value: Any) -> str:
+    return f"(secret {value.get('secret')})" if isinstance(value, dict) else str(value)
 
 
 def _text(option: str, text: str) -> Callable[..., Any]:
@@ -114,6 +118,7 @@ def _flag(option: str, text: str) -> Callable[..., Any]:
 
 
 _RESUME = "Instead of the program where a conversation is resumed; {session_id} is its id."
+_SECRET = "Variable from a credential or file of secrets/ on the runner's machine; repeatable."
 _FIELDS = (
     _text("--description", "What it is for, in a sentence."),
     _text("--role", "Its role, such as researcher."),
@@ -121,6 +126,7 @@ _FIELDS = (
     _text("--model", "Model for the placeholder {model}."),
     click.option("--stdin", "stdin_template", help="Text on standard input, usually {prompt}."),
     click.option("--env", multiple=True, metavar="NAME=VALUE", help="No secrets: viewers see it."),
+    click.option("--secret", "secrets", multiple=True, metavar="NAME=FILE", help=_SECRET),
     _text("--workdir", "Folder to run in; {vault} and {root} stand for the configured ones."),
     click.option("--output-format", type=click.Choice(_FORMATS), help="How its output is read."),
     _duration("--timeout", "Total time of an attempt; none: the runner's."),
@@ -202,7 +208,10 @@ def _given(argv: tuple[str, ...], options: dict[str, Any]) -> dict[str, Any]:
             continue
         fields[_FLAGS.get(name, name)] = value
     if isinstance(fields.get("env"), tuple):
-        fields["env"] = _environment(fields["env"])
+        fields["env"] = _environment("--env", fields["env"])
+    if named := fields.pop("secrets", None):
+        pairs = _environment("--secret", named)
+        fields["env"] = (fields.get("env") or {}) | {n: {"secret": f} for n, f in pairs.items()}
     for name in ("launcher", "resume_argv"):
         if isinstance(fields.get(name), str):
             import shlex
@@ -228,10 +237,10 @@ def _from_document(document: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
-def _environment(pairs: tuple[str, ...]) -> dict[str, str]:
+def _environment(option: str, pairs: tuple[str, ...]) -> dict[str, str]:
     wrong = [pair for pair in pairs if not re.match(r"[A-Za-z_]\w*=", pair)]
     if wrong:
-        raise click.UsageError(f"--env: {wrong[0]!r} is not NAME=VALUE")
+        raise click.UsageError(f"{option}: {wrong[0]!r} is not NAME=VALUE")
     return dict(pair.split("=", 1) for pair in pairs)
 
 

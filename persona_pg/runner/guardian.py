@@ -267,6 +267,8 @@ def run(child_main: Callable[[GuardianLink], int]) -> int:
     """
     instance = procfs.new_instance()
     procfs.become_subreaper()
+    if os.environ.get("PERSONA_DEBUG") != "1":  # a debugger could not look either
+        procfs.become_unreadable()
     ours, theirs = socket.socketpair()
     blocked = {*FORWARDED, signal.SIGCHLD}
     signal.pthread_sigmask(signal.SIG_BLOCK, blocked)  # none is lost between fork and handler

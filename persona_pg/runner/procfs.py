@@ -375,6 +375,17 @@ def become_subreaper() -> bool:
     return bool(libc().prctl(set_child_subreaper, 1, 0, 0, 0) == 0)
 
 
+def become_unreadable() -> bool:
+    """Close /proc/PID/environ and memory to other processes of our user, and so to our jobs.
+
+    Passed on to what we fork, not to what we execute. Root reads it all the same.
+    """
+    if sys.platform != "linux":
+        return False
+    set_dumpable = 4
+    return bool(libc().prctl(set_dumpable, 0, 0, 0, 0) == 0)
+
+
 @functools.cache
 def libc() -> Any:
     """Return the C library: what Python does not offer is called by name."""

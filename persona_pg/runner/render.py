@@ -3,7 +3,9 @@
 Every placeholder is filled in one pass over the template, and what was filled in is never looked
 at again: a question that contains "{vault}" arrives as that text. A placeholder never leaves its
 one argument, whatever its value contains; only an element that is nothing but `{payload.KEY...}`
-becomes several, one for each element of that array. No shell is involved.
+becomes several, one for each element of that array. No shell is involved. And what fills an
+argument from its beginning does not begin with "-", unless the template says "--" before it: who
+writes a payload does not choose options of the program.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from persona_pg.runner import secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -78,7 +82,7 @@ def command(
     """
     values = _values(job, settings, environ, timeout)
     session_id = None
-    script = [_fill(element, values) for element in job.get("script_argv") or ()]
+    script = _argv(job["script_argv"], values) if job.get("script_argv") else []
     if len(script) > 1 and _is_file(script[1]):
         argv, stdin = script, None
     else:
@@ -179,10 +183,15 @@ def _is_file(path: str) -> bool:
 
 def _argv(template: Sequence[str], values: Mapping[str, Any]) -> list[str]:
     argv: list[str] = []
-    for element in template:
+    for position, element in enumerate(template):
         spread = _SPREAD.fullmatch(element)
+        # A program that is itself from the payload (for admins only) brings its options with it.
+        is_free = position == 0 or "--" in template[:position]
         if spread is None:
             argv.append(_fill(element, values))
+            begins = _PLACEHOLDER.match(element)
+            if begins is not None and begins[1] is not None and not is_free:
+                _refuse_option(element, argv[-1])
             continue
         items = _look_up(f"payload.{spread[1]}", values)
         if not isinstance(items, list) or not all(isinstance(i, str | int | float) for i in items):
@@ -190,12 +199,22 @@ def _argv(template: Sequence[str], values: Mapping[str, Any]) -> list[str]:
                 f"payload.{spread[1]} must be an array of texts, it is {_text(items)[:100]!r}"
             )
         argv.extend(_text(item) for item in items)
+        for item in () if is_free else items:
+            _refuse_option(element, _text(item))
     if not argv or not argv[0]:
         raise RenderError("the command line is empty")
     for argument in argv:
         if "\0" in argument:
             raise RenderError("an argument contains a NUL character")
     return argv
+
+
+def _refuse_option(element: str, argument: str) -> None:
+    if argument.startswith("-"):
+        raise RenderError(
+            f"{argument[:100]!r} for {element} would be an option of the program: the agent's"
+            ' arguments need "--" before it, or the form --name={...}'
+        )
 
 
 def _fill(template: str, values: Mapping[str, Any]) -> str:
@@ -246,7 +265,12 @@ def _environment(
             "ALERT_MAIL_TO": settings.alert_mail_to,
         }
         env.update({name: value for name, value in from_file.items() if value})
-    env.update({name: _text(value) for name, value in (job.get("env") or {}).items()})
+    for name, value in (job.get("env") or {}).items():
+        try:
+            named = secrets.is_named(value)
+            env[name] = secrets.read(value, environ, settings.home) if named else _text(value)
+        except secrets.SecretError as exc:
+            raise RenderError(str(exc)) from exc
     ours = {
         "PERSONA_JOB_ID": job["id"],
         "PERSONA_SHORT_ID": job["short_id"],

@@ -164,10 +164,12 @@ def test_a_name_that_is_too_long_is_the_jobs_fault_not_ours(root):
 def test_the_legacy_script_comes_first_where_it_exists(root):
     (root / "scripts").mkdir()
     (root / "scripts" / "run-agent.sh").write_text("")
-    done = action(root, "--daily; x", business="acme")
+    done = action(root, "daily; x --all", business="acme")
     script = str(root / "scripts" / "run-agent.sh")
-    assert done.argv == ("bash", script, "acme", "--daily; x", "600")
+    assert done.argv == ("bash", script, "acme", "daily; x --all", "600")
     assert done.stdin is None
+    with pytest.raises(RenderError, match="would be an option"):
+        action(root, "--all", business="acme")
 
 
 # -- environment and folder
@@ -249,3 +251,62 @@ def test_the_folder_is_the_agents_else_the_home_else_the_root():
 
 def test_a_launcher_stands_before_the_command():
     assert command(launcher=["nice", "-n5"], argv=["a", "b"]).argv == ("nice", "-n5", "a", "b")
+
+
+@pytest.mark.parametrize(
+    ("argv", "payload"),
+    [
+        (["grep", "{payload.q}"], {"q": "--file=/etc/passwd"}),
+        (["grep", "{payload.a}{payload.b}"], {"b": "-f"}),
+        (["claude", "-p", "{prompt}"], {"prompt": "--dangerously-skip-permissions"}),
+        (["rm", "{payload.files...}"], {"files": ["a", "-rf"]}),
+    ],
+)
+def test_a_payload_brings_no_option(argv, payload):
+    with pytest.raises(RenderError, match='need "--" before it'):
+        command(argv=argv, payload=payload)
+
+
+def test_after_two_dashes_or_inside_an_argument_a_dash_is_no_option():
+    payload = {"q": "-x", "files": ["-rf"]}
+
+    done = command(
+        argv=["rm", "--q={payload.q}", "--", "{payload.q}", "{payload.files...}"], payload=payload
+    )
+
+    assert done.argv == ("rm", "--q=-x", "--", "-x", "-rf")
+
+
+def test_a_command_of_an_admin_brings_its_options_with_it():
+    done = command(argv=["{payload.argv...}"], payload={"argv": ["ls", "-l"]})
+
+    assert done.argv == ("ls", "-l")
+
+
+def test_a_secret_is_named_in_the_database_and_read_on_the_runners_machine(tmp_path):
+    credentials, home = tmp_path / "credentials", tmp_path / "home"
+    for folder, text in ((credentials, "from systemd\n"), (home / "secrets", "from home")):
+        folder.mkdir(parents=True)
+        (folder / "key").write_text(text)
+        (folder / "key").chmod(0o600)
+    config = {"PERSONA_HOME": str(home)}
+    env = {"KEY": {"secret": "key"}, "PLAIN": {"other": 1}}
+
+    def key(**more):
+        return command(environ=ENVIRON | more, config=config, env=env).env["KEY"]
+
+    assert key(CREDENTIALS_DIRECTORY=str(credentials)) == "from systemd"
+    assert key() == "from home"
+    assert (
+        "CREDENTIALS_DIRECTORY"
+        not in command(environ=ENVIRON | {"CREDENTIALS_DIRECTORY": "x"}, config=config, env=env).env
+    )
+    (home / "secrets" / "key").chmod(0o644)
+    with pytest.raises(RenderError, match="open to others; chmod 600"):
+        key()
+
+
+@pytest.mark.parametrize("name", ["../key", "/etc/passwd", "", ".env", 5, "nothing"])
+def test_a_secret_that_is_no_name_or_not_there_is_told(tmp_path, name):
+    with pytest.raises(RenderError, match="secret"):
+        command(config={"PERSONA_HOME": str(tmp_path)}, env={"KEY": {"secret": name}})
