@@ -118,7 +118,7 @@ def _flag(option: str, text: str) -> Callable[..., Any]:
 
 
 _RESUME = "Instead of the program where a conversation is resumed; {session_id} is its id."
-_SECRET = "Variable from a credential or file of secrets/ on the runner's machine; repeatable."
+_FROM_FILE = "Variable from a credential or file of secrets/ on the runner's machine; repeatable."
 _FIELDS = (
     _text("--description", "What it is for, in a sentence."),
     _text("--role", "Its role, such as researcher."),
@@ -126,7 +126,7 @@ _FIELDS = (
     _text("--model", "Model for the placeholder {model}."),
     click.option("--stdin", "stdin_template", help="Text on standard input, usually {prompt}."),
     click.option("--env", multiple=True, metavar="NAME=VALUE", help="No secrets: viewers see it."),
-    click.option("--secret", "secrets", multiple=True, metavar="NAME=FILE", help=_SECRET),
+    click.option("--secret", "secrets", multiple=True, metavar="NAME=FILE", help=_FROM_FILE),
     _text("--workdir", "Folder to run in; {vault} and {root} stand for the configured ones."),
     click.option("--output-format", type=click.Choice(_FORMATS), help="How its output is read."),
     _duration("--timeout", "Total time of an attempt; none: the runner's."),
