@@ -48,6 +48,7 @@ begin
     perform persona._check_connection(claim_jobs.runner_id, claim_jobs.connection);
   end if;
   select r.id, r.agents, r.hostname, r.lease, r.boot_id, r.machine_id, r.pid_namespace, r.drain_requested_at,
+    r.login_role is distinct from persona._caller() as is_of_another,
     exists (select from persona.job_queue as q where q.waits_on = 'time' and q.run_at <= now()) as has_due,
     exists (select from persona.gates as g where g.state <> 'open') as has_shut_gates,
     exists (select from persona.limits as l where l.name = 'total') as has_total,
@@ -66,7 +67,10 @@ begin
   from persona.runners as r where r.id = claim_jobs.runner_id and r.ended_at is null;
   if not found then
     perform persona._runner(claim_jobs.runner_id);
-  elsif v_runner.drain_requested_at is not null then
+  elsif v_runner.is_of_another then
+    perform persona._own_runner(claim_jobs.runner_id);
+  end if;
+  if v_runner.drain_requested_at is not null then
     return;
   end if;
   if v_runner.is_new_server then
