@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from persona_pg import connections
+from persona_pg import connections, poolers
 from persona_pg.errors import (
     DatabaseUnreachable,
     SchemaMissing,
@@ -107,6 +107,11 @@ class Database:
             self._dsn,
             **connections.connection_kwargs(self._dsn, connect_timeout=self._connect_timeout),
         )
+
+    def can_listen(self, conn: Connection) -> bool:
+        """Tell whether LISTEN is of use on a connection apart: not behind every pooler."""
+        kwargs = connections.connection_kwargs(self._dsn, connect_timeout=self._connect_timeout)
+        return poolers.can_listen(conn, self._dsn, kwargs)
 
     def run(
         self,

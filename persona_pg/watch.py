@@ -164,6 +164,7 @@ class Watch:
     def _connect(self) -> bool:
         try:
             conn = self._conn = self._database.connect_apart()
+            self._check_mode(conn)
             conn.add_notify_handler(lambda told: self._hear(told.channel, told.payload))
             conn.execute("listen persona_changes")
             conn.execute("listen persona_logs")
@@ -208,6 +209,10 @@ class Watch:
         row = conn.execute("select pg_backend_pid()").fetchone()
         assert row is not None
         return int(row[0])
+
+    def _check_mode(self, conn: Connection) -> None:
+        if not self._database.can_listen(conn):
+            raise _AnotherServer
 
     def _check_server(self, pid: int) -> None:
         if pid != self._server_pid:

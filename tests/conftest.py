@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pgtest
+import poolertest
 import psutil
 import psycopg
 import pytest
@@ -177,6 +178,32 @@ def empty_dsn(databases, empty_database):
     return databases.dsn(empty_database)
 
 
+@pytest.fixture(scope="session")
+def pooler(databases):
+    """Start pgbouncers in front of the test server, once for each set of options."""
+    made = {}
+
+    def start(mode="transaction", **options):
+        key = (mode, *sorted(options.items()))
+        if key not in made:
+            made[key] = poolertest.start(databases.where, mode, **options)
+        return made[key]
+
+    yield start
+    for one in made.values():
+        one.close()
+
+
+@pytest.fixture
+def client_dsn(dsn, request):
+    """Connection string of the programs under test, runners excepted.
+
+    PERSONA_TEST_POOLER (transaction or session) leads it through a pgbouncer of that mode.
+    """
+    mode = os.environ.get("PERSONA_TEST_POOLER")
+    return request.getfixturevalue("pooler")(mode).dsn(dsn) if mode else dsn
+
+
 @pytest.fixture
 def connect(dsn):
     """Make autocommit connections to the test's database; the name shows in pg_stat_activity."""
@@ -281,7 +308,7 @@ def persona_env(home, tmp_path, request):
         "PYTHONFAULTHANDLER": "1",
     }
     if not request.node.get_closest_marker("no_database"):
-        env["PERSONA_DATABASE_URL"] = request.getfixturevalue("dsn")
+        env["PERSONA_DATABASE_URL"] = request.getfixturevalue("client_dsn")
     return env
 
 
@@ -325,7 +352,8 @@ def worker(persona_env, home, tmp_path, dsn):
     def start(*arguments, env=None, launcher=()):
         log = tmp_path / f"worker-{len(started)}.log"
         argv = [*launcher, program or "persona-worker", *map(str, arguments)]
-        started.append(pgtest.WorkerProcess(argv, persona_env | (env or {}), log))
+        direct = {"PERSONA_DATABASE_URL": dsn} if "PERSONA_DATABASE_URL" in persona_env else {}
+        started.append(pgtest.WorkerProcess(argv, persona_env | direct | (env or {}), log))
         return started[-1]
 
     yield start

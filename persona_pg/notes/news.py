@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 
-from persona_pg import connections
+from persona_pg import connections, poolers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +25,7 @@ class News:
         self._sleep = sleep
         self._conn: psycopg.Connection[Any] | None = None
         self._next_try = 0.0
+        self._is_deaf = False
 
     def close(self) -> None:
         """Stop listening."""
@@ -39,7 +40,7 @@ class News:
         """
         try:
             if self._conn is None:
-                if time.monotonic() >= self._next_try:
+                if not self._is_deaf and time.monotonic() >= self._next_try:
                     self._listen()
                     return True
                 self._sleep(seconds)
@@ -54,4 +55,8 @@ class News:
     def _listen(self) -> None:
         kwargs = connections.connection_kwargs(self._dsn, application_name="persona notes")
         self._conn = psycopg.connect(self._dsn, **kwargs)
-        self._conn.execute(f"listen {_CHANNEL}")
+        if poolers.can_listen(self._conn, self._dsn, kwargs):
+            self._conn.execute(f"listen {_CHANNEL}")
+        else:
+            self._is_deaf = True
+            self.close()

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from persona_pg import connections, settings
-from persona_pg.errors import DatabaseUnreachable, PersonaError, translated
+from persona_pg.errors import ConfigurationError, DatabaseUnreachable, PersonaError, translated
 from persona_pg.runner import calls, control, notify, procfs, spool
 from persona_pg.runner.claims import ClaimCycle
 from persona_pg.runner.delivery import Delivery
@@ -269,10 +269,11 @@ class Runner:
             else:
                 await self._deliver_left()
                 await self._register()
-        except (psycopg.Error, ConnectionLost, TimeoutError) as exc:
+        except (psycopg.Error, ConfigurationError, ConnectionLost, TimeoutError) as exc:
             self._session.close()
             is_new = self._give_up_at is not None
-            if is_new and isinstance(exc, psycopg.Error) and not connections.is_transient(exc):
+            is_refused = isinstance(exc, (psycopg.Error, ConfigurationError))
+            if is_new and is_refused and not connections.is_transient(exc):
                 raise
             # Once registered there are jobs at stake: whatever it is, it may be put right.
             now = self._loop.time()

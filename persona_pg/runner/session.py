@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import pq
 
-from persona_pg import connections
-from persona_pg.errors import PersonaError
+from persona_pg import connections, poolers
+from persona_pg.errors import ConfigurationError, PersonaError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -33,6 +33,12 @@ CHANNELS = ("persona_wake", "persona_cancel", "persona_control")
 # looks now and then whether we are still there.
 _STATEMENT_SHARE = 0.75
 _CHECK_CLIENT = b"set client_connection_check_interval = '5s'"
+
+_SHARED = (
+    "PERSONA_DATABASE_URL: at {} there is a pooler that lends connections for one transaction,"
+    " through which a runner cannot be told of new jobs; it must be the server itself, or a pool in"
+    " session mode (pgbouncer: pool_mode = session); clients may stay where they are"
+)
 
 # What was sent is at fault: data exceptions, constraints, limits, and errors that are raised by
 # functions. Anything else (no space left, no permission, a lock) may be over in a while.
@@ -144,6 +150,9 @@ class Session:
         kwargs = connections.connection_kwargs(self._dsn, application_name=self._application_name)
         async with asyncio.timeout(self._deadline):
             conn = await psycopg.AsyncConnection.connect(self._dsn, **kwargs)
+        if not await poolers.can_listen_async(conn, self._dsn, kwargs, deadline=self._deadline):
+            await conn.close()
+            raise ConfigurationError(_SHARED.format(connections.host_of(self._dsn)))
         self._conn = conn
         self._fd = conn.fileno()
         conn.pgconn.nonblocking = 1

@@ -28,9 +28,9 @@ class Answer:
 
 
 @pytest.fixture
-def small_env(dsn):
+def small_env(client_dsn):
     """An environment with nothing in it but where the database is."""
-    return {"PERSONA_DATABASE_URL": dsn, "PERSONA_ENV_FILE": os.devnull}
+    return {"PERSONA_DATABASE_URL": client_dsn, "PERSONA_ENV_FILE": os.devnull}
 
 
 @pytest.fixture
