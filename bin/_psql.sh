@@ -15,7 +15,7 @@ marker='=persona-answer='
 patience=9    # seconds for psql; its connect and statement limits below come first
 head=''       # of the answer: exit code, a blank, a message
 document=''   # the answer itself
-status=0      # psql's exit code
+psql_exit=0   # psql's exit code
 talk=''       # what psql said on stderr
 is_embedded=''
 
@@ -345,8 +345,8 @@ ask() {
     patience=3
   fi
   ask_once "$1"
-  if [ "$status" != 0 ] && [ -n "$is_embedded" ] && [ "$patience" = 9 ]; then
-    case $status:$talk in
+  if [ "$psql_exit" != 0 ] && [ -n "$is_embedded" ] && [ "$patience" = 9 ]; then
+    case $psql_exit:$talk in
       # Left behind by a crash or a reboot; or the schema of an older package.
       2:* | 3:*42883:* | 3:*3F000:* | 3:*42P01:*)
         start_embedded
@@ -356,7 +356,7 @@ ask() {
       *) ;;
     esac
   fi
-  [ "$status" = 0 ] && [ -n "$document" ]
+  [ "$psql_exit" = 0 ] && [ -n "$document" ]
 }
 
 # What psql says on stderr comes before the marker, which the answer brings along, and its exit code
@@ -374,7 +374,7 @@ ask_once() {
   document=''
   case $text in
     *"$marker"*"${nl}0")
-      status=0
+      psql_exit=0
       text=${text#*"$marker"}
       # shellcheck disable=SC2034 # for who sources this
       head=${text%%"$nl"*}
@@ -382,7 +382,7 @@ ask_once() {
       document=${text%"$nl"*}
       ;;
     *)
-      status=${text##*"$nl"}
+      psql_exit=${text##*"$nl"}
       talk=${text%"$nl"*}
       # Ended while it was printing: nothing of that is an answer.
       talk=${talk%%"$marker"*}
@@ -397,7 +397,7 @@ explain_failure() {
   said=${said% }
   said=${said#psql: }
   said=${said#error: }
-  case $status:$talk in
+  case $psql_exit:$talk in
     124:* | 137:* | 143:*)
       give_up timeout 75 "no answer from the database within $patience s, the connection timed out"
       ;;
@@ -413,7 +413,7 @@ explain_failure() {
       ;;
     3:*) give_up internal 1 "$said" ;;
     2:*FATAL* | 2:*ERROR* | 2:*) give_up db_unreachable 69 "no connection to the database: $said" ;;
-    *) give_up internal 1 "psql ended with exit code $status: $said" ;;
+    *) give_up internal 1 "psql ended with exit code $psql_exit: $said" ;;
   esac
 }
 

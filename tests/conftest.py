@@ -7,6 +7,7 @@ programs).  The schema is installed once, into a template; a test's database is 
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
+import forked
 import pgtest
 import poolertest
 import psutil
@@ -333,14 +335,24 @@ def run_program(persona_env):
 
 
 @pytest.fixture
-def cli(run_program):
-    """Run the installed `persona` with arguments; returns a CompletedProcess with text."""
-    program = shutil.which("persona", path=str(Path(sys.executable).parent)) or "persona"
+def run_own(persona_env, run_program):
+    """Run a program of ours as a subprocess with the test's environment: (name, arguments, ...)."""
 
-    def run(*arguments, **options):
-        return run_program(program, *arguments, **options)
+    def run(name, *arguments, env=None, **options):
+        if any(key.startswith(("LANG", "LC_", "PYTHON")) for key in env or ()):
+            # What Python reads of these when it starts is part of the test.
+            program = Path(sys.executable).with_name(name)
+            return run_program(program, *arguments, env=env, **options)
+        return forked.run(name, *arguments, env=persona_env | (env or {}), **options)
 
     return run
+
+
+@pytest.fixture
+def cli(run_own):
+    """Run `persona` with arguments; returns a CompletedProcess with text."""
+
+    return functools.partial(run_own, "persona")
 
 
 @pytest.fixture

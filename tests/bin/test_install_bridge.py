@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -24,13 +24,10 @@ def old_bridge(persona_root):
 
 
 @pytest.fixture
-def install(run_program, persona_root):
-    program = shutil.which("persona-migrate", path=str(Path(sys.executable).parent))
-
-    def run(*arguments):
-        return run_program(program, "install-bridge", "--persona-root", persona_root, *arguments)
-
-    return run
+def install(run_own, persona_root):
+    return functools.partial(
+        run_own, "persona-migrate", "install-bridge", "--persona-root", persona_root
+    )
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js")

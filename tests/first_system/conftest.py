@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
-import sys
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -142,13 +139,12 @@ def state(root):
 
 
 @pytest.fixture
-def migrate(run_program, root):
-    """Run the installed `persona-migrate` on the folder."""
-    program = shutil.which("persona-migrate", path=str(Path(sys.executable).parent))
+def migrate(run_own, root):
+    """Run `persona-migrate` on the folder."""
 
     def run(command, *arguments, **options):
         given = [] if command == "database" else ["--persona-root", root]
-        return run_program(program, command, *given, *arguments, **options)
+        return run_own("persona-migrate", command, *given, *arguments, **options)
 
     return run
 
