@@ -109,6 +109,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_drive_job.sql
 \ir functions/internal/_enforce_tenants.sql
 \ir functions/internal/_fail_family.sql
+\ir functions/internal/_feed_horizon.sql
 \ir functions/internal/_fire_schedule.sql
 \ir functions/internal/_fire_schedules.sql
 \ir functions/internal/_first_bucket.sql

@@ -37,6 +37,8 @@ _MOST_VIEWERS = 500
 _EVENT_PAGE = 200
 _MOST_HAPPENED = 50
 _AWAY_RETRY = 1.0
+# A change of which no event tells yet: another transaction may hold the feed of events back.
+_FIRST_LOOK, _LONGEST_LOOK = 0.5, 8.0
 
 
 class Full(Exception):
@@ -67,6 +69,8 @@ class Feed:
         self._ear: Ear | None = None
         self._task: asyncio.Task[None] | None = None
         self._is_away = False
+        self._look_delay = _FIRST_LOOK
+        self._look_at = float("inf")
         self.rounds = 0
 
     @property
@@ -124,7 +128,10 @@ class Feed:
                 changed = ear.take_change() or started - read_at >= _REFRESHED
                 if changed or self._is_away:
                     read_at = started
-                    await self._read_pages()
+                    self._look_delay = _FIRST_LOOK
+                    await self._read_pages(draws_all=True)
+                elif started >= self._look_at:
+                    await self._read_pages(draws_all=False)
                 await self._welcome()
                 await self._tails.read(ear.take_logs())
                 ear.follow(self._tails.job_ids)
@@ -139,7 +146,7 @@ class Feed:
             self.rounds += 1
             spent = time.monotonic() - started
             await asyncio.sleep(max(_COALESCED, spent / _SHARE - spent))
-            await self._wait(read_at + _REFRESHED - time.monotonic())
+            await self._wait(min(read_at + _REFRESHED, self._look_at) - time.monotonic())
 
     async def _wait(self, seconds: float) -> None:
         if self._is_away:
@@ -149,16 +156,20 @@ class Feed:
                 await self._kick.wait()
         self._kick.clear()
 
-    async def _read_pages(self) -> None:
-        """Read what has happened, then every page that somebody looks at."""
+    async def _read_pages(self, *, draws_all: bool) -> None:
+        """Read what has happened, then every page that it may concern."""
         self.rounds += 1
         happened = await self._sources.run(_events, self._cursor)
         self._cursor, events = happened
+        self._look_at = float("inf")
+        if not events and self._look_delay < _LONGEST_LOOK:
+            self._look_at = time.monotonic() + self._look_delay
+            self._look_delay *= 2
         touched = {event.job_id for event in events}
         told = [_described(event) for event in events]
         for key, page in list(self._pages.items()):
             # A job that has ended stays as it is, until an event says otherwise.
-            if page.job_id is None or page.job_id in touched:
+            if page.job_id in touched or (draws_all and page.job_id is None):
                 await self._draw(key, page)
             for viewer in page.viewers:
                 viewer.tell(told, self._cursor)
@@ -223,13 +234,21 @@ def _events(source: Source, cursor: str | None) -> tuple[str, list[Event]]:
 
 
 def _missed(source: Source, cursor: str, until: str) -> list[dict[str, Any]]:
+    """Return what happened behind a cursor, as far as everybody else has been told."""
     if cursor == until:
         return []
     try:
         events = source.queue.list_events(cursor, max_rows=_MOST_HAPPENED)
     except InvalidInput:
         return []
-    return [_described(event) for event in events]
+    end = _order(until)
+    return [_described(event) for event in events if _order(event.next_cursor) <= end]
+
+
+def _order(cursor: str) -> tuple[Any, ...]:
+    """Return what cursors are ordered by; one without an event comes first of its number."""
+    xid, *rest = cursor.split(".")
+    return (int(xid), *map(int, rest[:2]), *rest[2:])
 
 
 def _described(event: Event) -> dict[str, Any]:

@@ -5,21 +5,26 @@ from __future__ import annotations
 from functools import partial
 
 import pgtest
+import psycopg
 import pytest
-from sqltest import refused
+from psycopg import conninfo
+from sqltest import Queue, refused
 
 
 def feed(queue, after=None, **options):
-    """What the feed tells once nobody else's transaction on this server holds it back."""
-    pgtest.eventually(partial(has_settled, queue, queue.value(NOW)), 60)
-    return queue.call("list_events", after=after, **options)
+    """What the feed tells once nothing that is under way on this server holds it back."""
+    since = queue.value("select pg_current_xact_id()::text::bigint")
 
+    def settled():
+        # In one snapshot: a stranger who ends while we look for his database counts as ours.
+        with queue.conn.transaction():
+            queue.run("set transaction isolation level repeatable read")
+            if queue.value("select persona._feed_horizon()") > since:
+                return [queue.call("list_events", after=after, **options)]
+        return None
 
-NOW = "select pg_current_xact_id()::text"
-
-
-def has_settled(queue, since):
-    return queue.value("select pg_snapshot_xmin(pg_current_snapshot()) > %s::xid8", since)
+    [events] = pgtest.eventually(settled, 60)
+    return events
 
 
 def told(events):
@@ -38,6 +43,45 @@ def test_the_cursor_never_skips_an_event_that_commits_late(queue, another):
     assert queue.call("list_events", after=begin) == []
     late.run("commit")
     assert told(feed(queue, begin)) == [("job.created", first["id"]), ("job.created", second["id"])]
+
+
+def test_a_long_transaction_in_another_database_does_not_hold_the_feed_back(queue, databases):
+    begin = queue.value("select persona.event_cursor()")
+    with psycopg.connect(databases.dsn("postgres", superuser=True)) as stranger:
+        [held] = stranger.execute("select pg_current_xact_id()::text::bigint").fetchone()
+        made = queue.create()
+        assert queue.value("select pg_snapshot_xmin(pg_current_snapshot())::text::bigint") <= held
+        assert told(feed(queue, begin)) == [("job.created", made["id"])]
+        assert int(queue.value("select persona.event_cursor()")) > held
+
+
+def test_a_prepared_transaction_holds_the_feed_of_its_own_database_back(private_server):
+    server = private_server({"max_prepared_transactions": "5"})
+    other = conninfo.make_conninfo(server.dsn, dbname="postgres")
+    connect = partial(psycopg.connect, autocommit=True)
+    with connect(server.dsn) as ours, connect(server.dsn) as second, connect(other) as stranger:
+        queue = Queue(ours)
+        queue.agent()
+        for one, gid in ((stranger, "elsewhere"), (second, "here")):
+            one.execute("begin")
+            one.execute("select pg_current_xact_id()")
+            one.execute(f"prepare transaction '{gid}'")
+        here = queue.value(
+            "select transaction::text::bigint from pg_prepared_xacts where gid = 'here'"
+        )
+        made = queue.create()
+        assert queue.value("select persona._feed_horizon()") == here
+        second.execute("commit prepared 'here'")
+        assert told(queue.call("list_events")) == [("job.created", made["id"])]
+        stranger.execute("rollback prepared 'elsewhere'")
+
+
+def test_a_transaction_is_not_told_of_what_it_has_not_committed(queue):
+    """Else its cursor would leave out what the same transaction does next."""
+    with queue.conn.transaction():
+        queue.create()
+        assert queue.call("list_events") == []
+    assert len(feed(queue)) == 1
 
 
 def test_a_life_is_told_in_order_and_page_by_page_once(queue, runner):

