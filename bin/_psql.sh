@@ -10,27 +10,29 @@ PATH=${PATH:+$PATH:}/usr/local/bin:/opt/homebrew/bin:/usr/bin:/bin
 root=$here/..
 nl='
 '
-cr=$(printf '\r')
 marker='=persona-answer='
 patience=9    # seconds for psql; its connect and statement limits below come first
 head=''       # of the answer: exit code, a blank, a message
-document=''   # the answer itself
+document=''   # the answer itself, without its newline
 psql_exit=0   # psql's exit code
 talk=''       # what psql said on stderr
 is_embedded=''
 
 # -- configuration ---------------------------------------------------------------------------------
 
-# The folder of the user, also where the environment is empty.
-user_home() {
-  if [ -z "${HOME:-}" ]; then
+# Each process that is started costs a part of a millisecond, so where all goes well there are none
+# but psql, its time limit and the subshell that takes the answer.
+
+# Sets $user_home, also where the environment is empty.
+find_user_home() {
+  user_home=${HOME:-}
+  if [ -z "$user_home" ]; then
     user=$(id -un)
     case $user in
-      '' | *[!A-Za-z0-9._-]*) return 1 ;;
-      *) eval "HOME=~$user" ;;
+      '' | *[!A-Za-z0-9._-]*) ;;
+      *) eval "user_home=~$user" ;;
     esac
   fi
-  printf '%s\n' "$HOME"
 }
 
 find_home() {
@@ -38,17 +40,22 @@ find_home() {
   # shellcheck disable=SC2088 # the tilde of a file is nobody's but ours to expand
   case $home in
     '') ;;
-    '~/'*) home=$(user_home)/${home#??} ;;
+    '~/'*)
+      find_user_home
+      home=$user_home/${home#??}
+      ;;
     *) return ;;
   esac
   if [ -n "$home" ]; then
     return
-  elif [ -d /System/Library/CoreServices ]; then
-    home=$(user_home)/Library/Application\ Support/persona
+  fi
+  find_user_home
+  if [ -d /System/Library/CoreServices ]; then
+    home=$user_home/Library/Application\ Support/persona
   else
     case ${XDG_DATA_HOME:-} in
       /*) home=$XDG_DATA_HOME/persona ;;
-      *) home=$(user_home)/.local/share/persona ;;
+      *) home=$user_home/.local/share/persona ;;
     esac
   fi
 }
@@ -58,7 +65,10 @@ find_env_file() {
   env_file=${PERSONA_ENV_FILE:-}
   # shellcheck disable=SC2088 # as above
   case $env_file in
-    '~/'*) env_file=$(user_home)/${env_file#??} ;;
+    '~/'*)
+      find_user_home
+      env_file=$user_home/${env_file#??}
+      ;;
     *) ;;
   esac
   if [ -z "$env_file" ] && [ -f "$root/pyproject.toml" ] && [ -f "$root/.env" ]; then
@@ -73,6 +83,7 @@ find_env_file() {
 # Takes from the file what says where the database is. The environment wins; a value that is set
 # but empty counts as not set.
 read_env_file() {
+  cr=$(printf '\r')
   while IFS= read -r line || [ -n "$line" ]; do
     line=${line%"$cr"}
     line=${line#"${line%%[![:space:]]*}"}
@@ -213,18 +224,23 @@ configure() {
 # -- programs --------------------------------------------------------------------------------------
 
 find_psql() {
-  psql=$(command -v psql)
-  case $psql in
-    /usr/bin/psql)
-      # Debian's is a script in Perl that starts one of these.
-      for candidate in /usr/lib/postgresql/*/bin/psql; do
-        [ -x "$candidate" ] && psql=$candidate
-      done
-      return
-      ;;
-    /*) return ;;
-    *) ;;
-  esac
+  folders=$PATH:
+  while [ -n "$folders" ]; do
+    psql=${folders%%:*}/psql
+    folders=${folders#*:}
+    case $psql in
+      /usr/bin/psql)
+        [ -x "$psql" ] || continue
+        # Debian's is a script in Perl that starts one of these.
+        for candidate in /usr/lib/postgresql/*/bin/psql; do
+          [ -x "$candidate" ] && psql=$candidate
+        done
+        return
+        ;;
+      /?*/psql) [ -f "$psql" ] && [ -x "$psql" ] && return ;;
+      *) ;;
+    esac
+  done
   for candidate in /usr/lib/postgresql/*/bin/psql /usr/pgsql-*/bin/psql /usr/local/pgsql/bin/psql \
       /opt/homebrew/opt/libpq/bin/psql /opt/homebrew/opt/postgresql@*/bin/psql \
       /usr/local/opt/libpq/bin/psql /usr/local/opt/postgresql@*/bin/psql \
@@ -239,13 +255,13 @@ find_psql() {
   give_up internal 78 "there is no psql on this machine: install a PostgreSQL client, or persona-pg[embedded]"
 }
 
-# limited SECONDS PROGRAM...: ends the program when its time is over, with exit code 124.
+# limited SECONDS PROGRAM...: ends the program when its time is over, with exit code 124. To be
+# called where it is the last of a subshell.
 limited() {
   seconds=$1
   shift
   if command -v timeout > /dev/null; then
-    timeout -k 1 "$seconds" "$@"
-    return
+    exec timeout -k 1 "$seconds" "$@"
   fi
   exec 4<&0
   "$@" <&4 &
@@ -336,8 +352,8 @@ start_embedded() {
 
 # -- the question ----------------------------------------------------------------------------------
 
-# ask SQL-FUNCTION: the function prints one select, whose one column is $marker, the exit code, a
-# blank, a message, a newline and the document.
+# ask SQL: one select, whose one column is $marker, the exit code, a blank, a message, a newline and
+# the document.
 ask() {
   find_psql
   if [ -n "$is_embedded" ] && ! find_embedded; then
@@ -359,33 +375,27 @@ ask() {
   [ "$psql_exit" = 0 ] && [ -n "$document" ]
 }
 
-# What psql says on stderr comes before the marker, which the answer brings along, and its exit code
-# comes last. One capture, cut near its ends only: an answer may have megabytes.
+# What psql says on stderr comes before the marker, which the answer brings along. One round trip;
+# and nothing of ours waits for a lock longer than that.
 ask_once() {
   text=$(
-    {
-      # One round trip; and nothing of ours waits for a lock longer than that.
-      printf "set local statement_timeout = '8s' \\\\; "
-      "$1"
-    } | limited "$patience" "$psql" -X -q -A -t -w -v ON_ERROR_STOP=1 -v VERBOSITY=verbose \
-      -v SHOW_CONTEXT=never ${PERSONA_DATABASE_URL:+-d "$PERSONA_DATABASE_URL"} 2>&1
-    printf '%s' "$nl$?"
+    limited "$patience" "$psql" -X -q -A -t -w -v ON_ERROR_STOP=1 -v VERBOSITY=verbose \
+      -v SHOW_CONTEXT=never ${PERSONA_DATABASE_URL:+-d "$PERSONA_DATABASE_URL"} 2>&1 << END
+set local statement_timeout = '8s' \\; $1
+END
   )
+  psql_exit=$?
   document=''
-  case $text in
-    *"$marker"*"${nl}0")
-      psql_exit=0
+  case $psql_exit:$text in
+    0:*"$marker"*)
       text=${text#*"$marker"}
       # shellcheck disable=SC2034 # for who sources this
       head=${text%%"$nl"*}
-      text=${text#*"$nl"}
-      document=${text%"$nl"*}
+      document=${text#*"$nl"}
       ;;
     *)
-      psql_exit=${text##*"$nl"}
-      talk=${text%"$nl"*}
       # Ended while it was printing: nothing of that is an answer.
-      talk=${talk%%"$marker"*}
+      talk=${text%%"$marker"*}
       ;;
   esac
   text=''

@@ -205,6 +205,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/client/hold_job.sql
 \ir functions/client/intake_notes.sql
 \ir functions/client/job_summary.sql
+\ir functions/client/summary_json.sql
 \ir functions/client/list_agents.sql
 \ir functions/client/list_events.sql
 \ir functions/client/list_jobs.sql

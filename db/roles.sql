@@ -58,7 +58,7 @@ do $$
 declare
   v_grants constant jsonb := '{
     "persona_viewer": [
-      "resolve_job", "get_job", "get_job_tree", "explain_job", "get_logs", "tail_logs", "list_jobs", "job_summary",
+      "resolve_job", "get_job", "get_job_tree", "explain_job", "get_logs", "tail_logs", "list_jobs", "job_summary", "summary_json",
       "detect_hung_jobs", "get_agent", "list_agents", "schema_version", "protocol_versions",
       "my_tenants", "get_events", "rpc", "rpc_encoded", "list_events", "event_cursor", "watch", "unwatch", "monitor_snapshot",
       "idle_horizon", "is_settled",

@@ -143,10 +143,7 @@ begin
 
   when 'summary' then
     perform persona._rpc_check(p_command, 'job_summary', p_body, '{}', '{}');
-    select jsonb_object_agg(persona._camel(s.key), s.value) into v_item
-    from persona.job_summary() as r
-    cross join lateral jsonb_each(to_jsonb(r)) as s;
-    return v_item;
+    return persona.summary_json();
 
   when 'agents' then
     perform persona._rpc_check(p_command, 'list_agents', p_body, '{}', '{}');
