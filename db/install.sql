@@ -56,11 +56,18 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir _apply_migration.sql
 \set migration 0020_tenants.sql
 \ir _apply_migration.sql
+\set migration 0021_budgets.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_limit_room.sql
+\ir functions/internal/_period_start.sql
+\ir functions/internal/_period_end.sql
+\ir functions/internal/_money_of.sql
+\ir functions/client/list_budgets.sql
 \ir functions/internal/_task_preview.sql
 \ir views/agent_workload.sql
+\ir views/budget_use.sql
 \ir views/cost_by_day.sql
 \ir views/job_dashboard.sql
 \ir views/job_events.sql
@@ -77,6 +84,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_add_dependencies.sql
 \ir functions/internal/_add_tokens.sql
 \ir functions/internal/_admit.sql
+\ir functions/internal/_age_priorities.sql
 \ir functions/internal/_announce.sql
 \ir functions/internal/_announce_any.sql
 \ir functions/internal/_announce_logs.sql
@@ -94,6 +102,10 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_bridge_pending.sql
 \ir functions/internal/_bridge_performance.sql
 \ir functions/internal/_bridge_text.sql
+\ir functions/internal/_bucket.sql
+\ir functions/internal/_bucket_fits.sql
+\ir functions/internal/_bucket_text.sql
+\ir functions/internal/_buckets.sql
 \ir functions/internal/_camel.sql
 \ir functions/internal/_check_argv.sql
 \ir functions/internal/_check_connection.sql
@@ -104,9 +116,11 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_check_span.sql
 \ir functions/internal/_child_json.sql
 \ir functions/internal/_claim_external.sql
+\ir functions/internal/_cost_ahead.sql
 \ir functions/internal/_days_since.sql
 \ir functions/internal/_deliver_alert.sql
 \ir functions/internal/_drive_job.sql
+\ir functions/internal/_drop_reservation.sql
 \ir functions/internal/_enforce_tenants.sql
 \ir functions/internal/_fail_family.sql
 \ir functions/internal/_feed_horizon.sql
@@ -114,6 +128,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_fire_schedules.sql
 \ir functions/internal/_first_bucket.sql
 \ir functions/internal/_fits.sql
+\ir functions/internal/_hold_for_money.sql
 \ir functions/internal/_id_floor.sql
 \ir functions/internal/_invalid.sql
 \ir functions/internal/_is_admin.sql
@@ -129,16 +144,21 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_jobs_guard.sql
 \ir functions/internal/_jobs_sync_queue.sql
 \ir functions/internal/_jobs_tenant.sql
+\ir functions/internal/_keep_reservations.sql
 \ir functions/internal/_last_logs.sql
 \ir functions/internal/_lease_day.sql
 \ir functions/internal/_lease_lost.sql
+\ir functions/internal/_ledger_booked.sql
+\ir functions/internal/_ledger_kept.sql
 \ir functions/internal/_lend_slot.sql
 \ir functions/internal/_limit_names.sql
 \ir functions/internal/_lock_job.sql
 \ir functions/internal/_lock_keys.sql
 \ir functions/internal/_lock_probes.sql
 \ir functions/internal/_may.sql
+\ir functions/internal/_money_text.sql
 \ir functions/internal/_moved_by_hand.sql
+\ir functions/internal/_next_priority.sql
 \ir functions/internal/_note_items.sql
 \ir functions/internal/_note_job.sql
 \ir functions/internal/_note_plan.sql
@@ -146,14 +166,18 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_needs_approval.sql
 \ir functions/internal/_orphan.sql
 \ir functions/internal/_own_runner.sql
+\ir functions/internal/_park_for_money.sql
 \ir functions/internal/_parked_names.sql
 \ir functions/internal/_pick_jobs.sql
 \ir functions/internal/_plant_job.sql
 \ir functions/internal/_raise.sql
 \ir functions/internal/_raise_alert.sql
+\ir functions/internal/_raise_budget_alert.sql
 \ir functions/internal/_refuse_foreign_id.sql
 \ir functions/internal/_refuse_late.sql
 \ir functions/internal/_regain_slot.sql
+\ir functions/internal/_reopen_budgets.sql
+\ir functions/internal/_reserve.sql
 \ir functions/internal/_resource_limits.sql
 \ir functions/internal/_resumption.sql
 \ir functions/internal/_resume_at.sql
@@ -171,11 +195,14 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_snake_keys.sql
 \ir functions/internal/_stop_job.sql
 \ir functions/internal/_tenant_key.sql
+\ir functions/internal/_total_costs.sql
 \ir functions/internal/_unpark.sql
 \ir functions/internal/_unpark_limited.sql
 \ir functions/internal/_upkeep_logs.sql
+\ir functions/internal/_waited_out.sql
 \ir functions/internal/_waits_on.sql
 \ir functions/internal/_wake.sql
+\ir functions/internal/_watch_budgets.sql
 \ir functions/internal/_watch_queue_age.sql
 
 -- For creators and readers of jobs.
@@ -269,12 +296,14 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/admin/register_agent.sql
 \ir functions/admin/register_job_type.sql
 \ir functions/admin/remove_alert_rule.sql
+\ir functions/admin/remove_budget.sql
 \ir functions/admin/remove_limit.sql
 \ir functions/admin/remove_schedule.sql
 \ir functions/admin/restrict_runner.sql
 \ir functions/admin/resume_schedule.sql
 \ir functions/admin/set_agent_active.sql
 \ir functions/admin/set_alert_rule.sql
+\ir functions/admin/set_budget.sql
 \ir functions/admin/set_failure_policy.sql
 \ir functions/admin/set_limit.sql
 \ir functions/admin/set_setting.sql

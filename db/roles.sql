@@ -62,7 +62,8 @@ declare
       "detect_hung_jobs", "get_agent", "list_agents", "schema_version", "protocol_versions",
       "my_tenants", "get_events", "rpc", "rpc_encoded", "list_events", "event_cursor", "watch", "unwatch", "monitor_snapshot",
       "idle_horizon", "is_settled",
-      "search_jobs", "get_throughput", "get_waits", "get_durations", "get_executions", "get_failures", "get_costs"],
+      "search_jobs", "get_throughput", "get_waits", "get_durations", "get_executions", "get_failures", "get_costs",
+      "list_budgets"],
     "persona_client": [
       "create_job", "create_jobs", "update_job", "cancel_job", "cancel_pending_jobs", "retry_job", "hold_job",
       "release_job", "answer_job", "acknowledge_alerts", "bridge", "bridge_encoded", "publish_event", "read_events",
@@ -78,7 +79,7 @@ declare
       "set_setting", "recover_hung_jobs", "tick", "import_jobs", "import_logs", "register_job_type",
       "set_alert_rule", "remove_alert_rule", "test_alert", "create_schedule", "update_schedule", "pause_schedule",
       "resume_schedule", "remove_schedule", "schedules_to_plan", "plan_schedules", "open_gate", "close_gate",
-      "set_limit", "remove_limit", "set_failure_policy", "assign_tenant", "restrict_runner"]}';
+      "set_limit", "remove_limit", "set_budget", "remove_budget", "set_failure_policy", "assign_tenant", "restrict_runner"]}';
   v_definer constant boolean := coalesce(pg_has_role(current_user, to_regrole('persona_definer')::oid, 'usage'), false);
   v_role text;
   v_names jsonb;

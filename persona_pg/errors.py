@@ -3,6 +3,7 @@
     PersonaError                        exit 1
     +-- JobNotFound          PJ404      exit 3
     +-- AmbiguousId          PJ300      exit 4
+    +-- OverBudget           PJ402      exit 5
     +-- UpdateConflictError  PJ409      exit 4
     +-- LeaseLost            PJ410      exit 4
     +-- InvalidInput         PJ422      exit 2
@@ -60,6 +61,10 @@ class JobNotFound(PersonaError, sqlstate="PJ404", exit_code=3):
 
 class AmbiguousId(PersonaError, sqlstate="PJ300", exit_code=4):
     """More than one job matches; the detail lists the candidates."""
+
+
+class OverBudget(PersonaError, sqlstate="PJ402", exit_code=5):
+    """A budget has no room for this job."""
 
 
 class UpdateConflictError(PersonaError, sqlstate="PJ409", exit_code=4):

@@ -75,6 +75,7 @@ class Job:
     progress: Decimal | None
     progress_text: str | None
     cost_usd: Decimal | None
+    max_cost_usd: Decimal | None
     tokens: Any
     session_id: str | None
     model: str | None
@@ -228,6 +229,7 @@ class Agent:
     open_files_limit: int | None
     file_size_limit: int | None
     nice: int | None
+    max_cost_usd: Decimal | None
     is_active: bool
     is_external: bool
     admin_only: bool
@@ -317,6 +319,26 @@ class Limit:
     max_running: int
     running: int
     parked: int
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """One row of persona.list_budgets(): a limit on money, and how far it is used up."""
+
+    name: str
+    scope: str
+    subject: str | None
+    period: str
+    limit_usd: Decimal
+    used_usd: Decimal | None
+    reserved_usd: Decimal | None
+    left_usd: Decimal | None
+    percent_used: Decimal | None
+    held: int
+    parked: int
+    opens_at: datetime | None
+    is_active: bool
     updated_at: datetime
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
 
@@ -16,6 +17,7 @@ from persona_pg.model import (
     Agent,
     AgentWorkload,
     Attempt,
+    Budget,
     DashboardJob,
     Event,
     FullJob,
@@ -75,6 +77,7 @@ _CREATE_TYPES = {
     "business": "text",
     "depends_policy": "text",
     "limit_key": "text",
+    "max_cost_usd": "numeric",
 }
 _AGENT_TYPES = {
     "name": "text",
@@ -108,6 +111,7 @@ _AGENT_TYPES = {
     "open_files_limit": "integer",
     "file_size_limit": "bigint",
     "nice": "integer",
+    "max_cost_usd": "numeric",
 }
 
 _FULL_JOB = f"{columns(Job, 'r')}, d.hung, d.waiting_for"
@@ -171,6 +175,7 @@ class Queue:
         business: str | None = None,
         depends_policy: str | None = None,
         limit_key: str | None = None,
+        max_cost_usd: Decimal | None = None,
     ) -> Job:
         """Create a job; the same id, or a live job's dedupe_key, returns the existing one.
 
@@ -199,6 +204,7 @@ class Queue:
             "business": business,
             "depends_policy": depends_policy,
             "limit_key": limit_key,
+            "max_cost_usd": max_cost_usd,
         }
         arguments, params = _named(given, _CREATE_TYPES)
         if delay is not None:
@@ -477,9 +483,14 @@ class Queue:
             Job, "persona.hold_job(%s, reason => %s)", (str(ref), reason), repeatable=False
         )
 
-    def release_job(self, ref: Ref) -> Job:
-        """Let a held job run."""
-        return self._one(Job, "persona.release_job(%s)", (str(ref),), repeatable=False)
+    def release_job(self, ref: Ref, *, max_cost_usd: Decimal | None = None) -> Job:
+        """Let a held job run; with more money, also change what one that is not held may cost."""
+        return self._one(
+            Job,
+            "persona.release_job(%s, max_cost_usd => %s::numeric)",
+            (str(ref), max_cost_usd),
+            repeatable=False,
+        )
 
     def answer_job(self, ref: Ref, answer: str) -> Job:
         """Answer the question for which a job is held, so that it goes on."""
@@ -565,6 +576,37 @@ class Queue:
     def remove_limit(self, name: str) -> None:
         """Take a limit away; for admins."""
         self._scalars("select name from persona.remove_limit(%s)", (name,))
+
+    def budgets(self, name: str | None = None) -> list[Budget]:
+        """List the budgets, or what there is of one, with what they have left."""
+        return self._rows(
+            Budget,
+            "persona.list_budgets() as b where b.name = coalesce(%s, b.name)"
+            " order by b.name, b.subject",
+            (name,),
+            alias="b",
+        )
+
+    def set_budget(
+        self,
+        name: str,
+        limit_usd: Decimal | None = None,
+        *,
+        scope: str | None = None,
+        subject: str | None = None,
+        period: str | None = None,
+        is_active: bool | None = None,
+    ) -> None:
+        """Let so many US dollars be spent; None leaves that part as it is.  For admins."""
+        self._scalars(
+            "select b.name from persona.set_budget(%s, limit_usd => %s::numeric, scope => %s,"
+            " subject => %s, period => %s, is_active => %s::boolean) as b",
+            (name, limit_usd, scope, subject, period, is_active),
+        )
+
+    def remove_budget(self, name: str) -> None:
+        """Take a budget away; for admins."""
+        self._scalars("select b.name from persona.remove_budget(%s) as b", (name,))
 
     def gates(self) -> list[Gate]:
         """List the gates of providers that have ever been closed."""
@@ -736,7 +778,7 @@ def _plain(value: Any) -> Any:
     """Write what JSON has no type for the way PostgreSQL reads it."""
     if isinstance(value, timedelta):
         return f"{value.total_seconds():f} s"
-    if isinstance(value, UUID):
+    if isinstance(value, UUID | Decimal):
         return str(value)
     if hasattr(value, "isoformat"):
         return value.isoformat()

@@ -10,6 +10,7 @@ import json
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -27,7 +28,9 @@ FINISHED = ("completed", "failed", "cancelled")
 
 
 def parameter(value: Any) -> Any:
-    """Pass objects, and lists of objects, as JSON."""
+    """Pass objects, and lists of objects, as JSON, and fractions as SQL writes them."""
+    if isinstance(value, float):
+        return Decimal(str(value))
     is_json = isinstance(value, dict) or (
         isinstance(value, list) and bool(value) and all(isinstance(one, dict) for one in value)
     )
@@ -193,8 +196,8 @@ INCONSISTENCIES = """
   select 'pending without entry in the queue' as what, j.id from persona.jobs as j
   where j.status = 'pending' and not exists (
     select from persona.job_queue as q where q.seq = j.seq and q.job_id = j.id
-    and (q.agent, q.priority, q.run_at, q.lock_key)
-        is not distinct from (j.agent, j.priority, j.run_at, j.lock_key))
+    and q.priority >= j.priority  -- it may have risen
+    and (q.agent, q.run_at, q.lock_key) is not distinct from (j.agent, j.run_at, j.lock_key))
   union all
   select 'in the queue and not pending', q.job_id from persona.job_queue as q
   where not exists (select from persona.jobs as j where j.id = q.job_id and j.status = 'pending')
@@ -233,6 +236,18 @@ INCONSISTENCIES = """
   union all
   select 'over a limit: ' || l.name, null from persona.limits as l
   where persona._limit_room(l.name, false) < 0
+  union all
+  select 'reserved without its lease, or the other way round', c.job_id
+  from (
+    select l.job_id, l.lease, sum(case l.kind when 'reserved' then l.amount_usd else -l.amount_usd end) as open
+    from persona.cost_ledger as l where l.kind <> 'booked' group by l.job_id, l.lease) as c
+  left join persona.job_leases as l using (job_id, lease)
+  where c.open <> coalesce(l.reserved_usd, 0)
+  union all
+  select 'sums that differ from the ledger', null from persona.cost_ledger as c where c.kind = 'booked'
+  having sum(c.amount_usd) <> (
+    select sum(t.booked_usd) from (
+      select booked_usd from persona.cost_totals union all select booked_usd from persona.cost_fresh) as t)
   union all
   select 'a conversation in two jobs', min(l.job_id::text)::uuid from persona.job_leases as l
   where l.session_id is not null group by l.session_id having count(*) > 1

@@ -13,7 +13,10 @@ select j.id, j.short_id, j.job_type, j.status,
     when j.status = 'pending' and j.run_at > now() then 'until ' || j.run_at
     when j.status = 'pending' then (
       select case q.waits_on when 'lock' then 'lock key ' || q.lock_key when 'external' then 'its driver'
-        when 'limit' then 'limit ' || q.parked_for end
+        when 'limit' then case
+          when q.parked_for like 'budget:@%' then 'its max cost'
+          when q.parked_for like 'budget:%' then 'budget ' || split_part(q.parked_for, ':', 2)
+          else 'limit ' || q.parked_for end end
       from persona.job_queue as q where q.seq = j.seq)
   end as waiting_for,
   j.priority, j.attempt, j.max_attempts, j.created_at, j.started_at, j.completed_at, j.run_at, j.error, j.exit_code,

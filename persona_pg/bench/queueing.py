@@ -68,8 +68,8 @@ def empty(lab: Lab) -> None:
     with lab.connect() as conn:
         conn.execute(
             "truncate persona.jobs, persona.job_queue, persona.job_leases, persona.job_attempts,"
-            " persona.job_dependencies, persona.job_logs, persona.cost_ledger, persona.alerts,"
-            " persona.runners, persona.idle_runners cascade"
+            " persona.job_dependencies, persona.job_logs, persona.cost_ledger, persona.cost_totals,"
+            " persona.cost_fresh, persona.alerts, persona.runners, persona.idle_runners cascade"
         )
 
 

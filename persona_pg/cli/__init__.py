@@ -45,6 +45,7 @@ _COMMANDS = {
     "schedule": ("schedule", "schedule_group", "Create jobs at given times."),
     "alerts": ("alerts", "alerts_group", "Look at alerts, and say who is told."),
     "limits": ("limits", "limits_group", "List, set and remove limits on what runs at once."),
+    "budget": ("budget", "budget_group", "List, set and remove budgets."),
     "gate": ("gate", "gate_group", "List, open and close the gates of providers."),
     "notes": ("notes", "notes_group", "Turn marked lines of daily notes into jobs, and back."),
     "monitor": (

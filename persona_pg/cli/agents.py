@@ -17,6 +17,7 @@ from persona_pg.cli.types import (
     NOT_GIVEN,
     OPTIONAL_DURATION,
     OPTIONAL_SIZE,
+    OPTIONAL_USD,
     OrNone,
     read_document,
 )
@@ -40,7 +41,15 @@ _FORMATS = (
 _DURATIONS = ("timeout", "idle_timeout", "kill_grace")
 _SIZES = ("memory_limit", "file_size_limit")
 # Each may be 'none'.
-_LIMITS = (*_DURATIONS, *_SIZES, "cpu_limit", "process_limit", "open_files_limit", "nice")
+_LIMITS = (
+    *_DURATIONS,
+    *_SIZES,
+    "cpu_limit",
+    "process_limit",
+    "open_files_limit",
+    "nice",
+    "max_cost_usd",
+)
 
 
 @click.group("agents", cls=ListingGroup)
@@ -140,6 +149,14 @@ _FIELDS = (
     _limit("--process-limit", OrNone(INTEGER), "50", "Processes of a job; more: killed."),
     _limit("--open-files-limit", OrNone(INTEGER), "1024", "Descriptors of each process."),
     _limit("--file-size-limit", OPTIONAL_SIZE, "1GB", "Of each file that a job writes."),
+    click.option(
+        "--max-cost",
+        "max_cost_usd",
+        type=OPTIONAL_USD,
+        default=NOT_GIVEN,
+        metavar="0.50",
+        help="USD that an execution can cost; the program keeps to it, {max_cost} in its argv.",
+    ),
     _limit("--nice", OrNone(INTEGER), "10", "0 to 19: how far its jobs stand back for others."),
     _flag("--active/--inactive", "Whether its jobs run."),
     _flag("--external/--internal", "External: a program outside drives its jobs."),

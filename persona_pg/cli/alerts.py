@@ -96,8 +96,8 @@ def rule_add_command(
 ) -> None:
     """Make a rule, or replace it as a whole.
 
-    Kinds: job_failed, job_hung, gate_closed, budget, queue_age, schedule. Conditions: agent,
-    job_type, failure_kind, is_exhausted, percent (budget), seconds (queue_age).
+    Kinds: job_failed, job_held, job_hung, gate_closed, budget, queue_age, schedule. Conditions:
+    agent, job_type, failure_kind, is_exhausted, percent (budget), seconds (queue_age).
     """
     condition = (
         {} if not options["condition"] else read_document(options["condition"], "--condition")

@@ -10,10 +10,12 @@ import click
 from persona_pg.cli import documents, output
 from persona_pg.cli.app import App, pass_app
 from persona_pg.cli.edge import say
+from persona_pg.cli.types import USD
 from persona_pg.errors import PersonaError, with_hint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from decimal import Decimal
 
     from persona_pg.model import Job
 
@@ -131,11 +133,26 @@ def hold_command(app: App, refs: tuple[str, ...], *, reason: str | None, as_json
 
 @click.command("release")
 @_refs
+@click.option(
+    "--max-cost",
+    type=USD,
+    metavar="USD",
+    help="What each, and all that it delegates, may cost in all from now on; it goes on where it"
+    " stopped, in the same conversation. Also of a job that is not held.",
+)
 @output.json_option
 @pass_app
-def release_command(app: App, refs: tuple[str, ...], *, as_json: bool) -> None:
+def release_command(
+    app: App, refs: tuple[str, ...], *, max_cost: Decimal | None, as_json: bool
+) -> None:
     """Let held jobs run: also the approval of those that need one."""
-    _each(app, refs, app.queue.release_job, _is_now, as_json=as_json)
+    _each(
+        app,
+        refs,
+        lambda ref: app.queue.release_job(ref, max_cost_usd=max_cost),
+        _is_now,
+        as_json=as_json,
+    )
 
 
 def _is_now(job: Job) -> str:

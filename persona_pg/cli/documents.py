@@ -63,6 +63,7 @@ def of_job(job: FullJob) -> dict[str, Any]:
         "hostname": job.hostname,
         "parentId": job.parent_job_id,
         "costUsd": job.cost_usd,
+        "maxCostUsd": job.max_cost_usd,
         "tokens": job.tokens,
         "sessionId": job.session_id,
         "model": job.model,

@@ -68,7 +68,8 @@ def _facts(job: FullJob, dashboard: DashboardJob, why: str | None) -> Iterator[t
     yield "runner", _place(job, dashboard)
     yield "heartbeat", _heartbeat(dashboard)
     yield "limits", _limits(job)
-    yield "cost", output.money(job.cost_usd)
+    most = "" if job.max_cost_usd is None else f" of at most {output.money(job.max_cost_usd)}"
+    yield "cost", (output.money(job.cost_usd) or ("$0.00" if most else "")) + most
     yield "tokens", "" if job.tokens is None else json.dumps(job.tokens)
     yield "conversation", job.session_id or ""
     yield "cancel", _cancel(job)

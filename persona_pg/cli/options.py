@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from persona_pg.cli.types import DURATION, INTEGER, TIME
+from persona_pg.cli.types import DURATION, INTEGER, TIME, USD
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,6 +34,13 @@ _OPTIONS = (
     ),
     click.option("--lock-key", metavar="K", help="Jobs with one key run one after the other."),
     click.option("--limit-key", metavar="K", help="Counts against the limit key:K; see `limits`."),
+    click.option(
+        "--max-cost",
+        "max_cost_usd",
+        type=USD,
+        metavar="USD",
+        help="What it, and all that it delegates, may cost; more: it is held.",
+    ),
     click.option("--after-any", is_flag=True, help="With --after: also if those did not succeed."),
     click.option(
         "--after",

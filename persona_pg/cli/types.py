@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from datetime import date, datetime, timedelta
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +127,32 @@ class Integer(click.ParamType[int]):
         return number
 
 
+class Usd(click.ParamType[Decimal]):
+    """US dollars: 5, 0.30, $12.50."""
+
+    name = "usd"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Decimal:
+        """Read it."""
+        try:
+            amount = Decimal(str(value).strip().removeprefix("$"))
+        except InvalidOperation:
+            amount = Decimal("NaN")
+        if not amount.is_finite():
+            self.fail(f"{value!r} is no amount of US dollars such as 5 or 0.30", param, ctx)
+        return amount
+
+
 DATE = Date()
 DURATION = Duration()
 INTEGER = Integer()
 OPTIONAL_DURATION = OrNone(DURATION)
 OPTIONAL_SIZE = OrNone(Size())
 TIME = Time()
+USD = Usd()
+OPTIONAL_USD = OrNone(USD)
 
 
 def read_text(value: str) -> str:

@@ -133,9 +133,14 @@ def _values(
         "job_type": job["job_type"],
         "attempt": job["attempt"],
         "timeout": seconds(timeout),
+        "max_cost": _usd(job.get("max_cost_usd")),
         "session_id": job.get("session_id") or "",
         "new_session_id": str(uuid.uuid4()),
     }
+
+
+def _usd(amount: float | None) -> str:
+    return "" if amount is None else f"{max(0.0, amount):.4f}"
 
 
 def _prompt(job: Mapping[str, Any], values: Mapping[str, Any]) -> str:

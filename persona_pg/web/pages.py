@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import timedelta
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -81,7 +81,7 @@ def _overview(source: Source, _query: Query, _parts: tuple[str, ...]) -> Context
 
 
 def _budgets(source: Source) -> list[Context]:
-    return source.queue.view("budgets")
+    return [asdict(b) for b in source.queue.budgets()]
 
 
 def _jobs(source: Source, query: Query, _parts: tuple[str, ...]) -> Context:

@@ -13,6 +13,7 @@ from persona_pg.errors import PersonaError, from_database, translated
 
 EXIT_CODES = {
     "PJ404": 3, "PJ300": 4, "PJ409": 4, "PJ410": 4, "PJ422": 2, "PJ423": 4, "PJ403": 5, "PJ426": 78,
+    "PJ402": 5,
 }  # fmt: skip
 
 

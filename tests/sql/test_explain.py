@@ -225,6 +225,48 @@ def at_the_limit(queue, runner):
     return queue.create()
 
 
+def with_a_price(queue, **budget):
+    queue.agent(costs_money=True, max_cost_usd=0.3)
+    queue.one("set_budget", **{"name": "all", "limit_usd": 0.5} | budget)
+
+
+@gives("waits: budget %s")
+def reserved_by_others(queue, runner):
+    with_a_price(queue)
+    queue.start(runner)
+    job = queue.create()
+    queue.claim(runner)
+    return job
+
+
+@gives("held: %s; %s%s")
+@gives("persona budget set %s USD raises it")
+@gives(", or it goes on %s")
+def over_budget(queue, runner):
+    with_a_price(queue, period="day")
+    queue.report(runner, queue.start(runner), cost_usd=0.3)
+    job = queue.create()
+    queue.claim(runner)
+    return job
+
+
+@gives("persona release %s --max-cost USD gives it more")
+def over_its_own_budget(queue, runner):
+    queue.agent(costs_money=True, max_cost_usd=0.3)
+    run = queue.start(runner, max_cost_usd=0.2, max_attempts=2)
+    queue.report(runner, run, "failed", failure_kind="crashed", cost_usd=0.2)
+    queue.make_due(run)
+    queue.claim(runner)
+    return run
+
+
+@gives("held: %s; persona release %s --max-cost USD lets it go on with more money")
+def stopped_by_its_program(queue, runner):
+    run = queue.start(runner)
+    queue.report(runner, run, "failed", failure_kind="budget", error="spent")
+    return run
+
+
 @gives("waits: agent %s runs %s of at most %s jobs")
 def at_the_agents_limit(queue, runner):
     queue.agent(max_concurrent=1)

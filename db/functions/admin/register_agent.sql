@@ -9,7 +9,8 @@ create or replace function persona.register_agent(
   keeps_conversation boolean default null, may_delegate_to text[] default null, launcher text[] default null,
   resume_argv text[] default null, requires_approval boolean default null,
   memory_limit bigint default null, cpu_limit double precision default null, process_limit integer default null,
-  open_files_limit integer default null, file_size_limit bigint default null, nice integer default null
+  open_files_limit integer default null, file_size_limit bigint default null, nice integer default null,
+  max_cost_usd numeric default null
 ) returns persona.agents
 language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
@@ -28,7 +29,8 @@ declare
     'resume_argv', register_agent.resume_argv, 'requires_approval', register_agent.requires_approval,
     'memory_limit', register_agent.memory_limit, 'cpu_limit', register_agent.cpu_limit,
     'process_limit', register_agent.process_limit, 'open_files_limit', register_agent.open_files_limit,
-    'file_size_limit', register_agent.file_size_limit, 'nice', register_agent.nice));
+    'file_size_limit', register_agent.file_size_limit, 'nice', register_agent.nice,
+    'max_cost_usd', register_agent.max_cost_usd));
 begin
   if coalesce(register_agent.name, '') !~ '^[a-z0-9][a-z0-9_.-]{0,62}$' then
     perform persona._invalid('name', register_agent.name,
@@ -46,5 +48,5 @@ end $$;
 comment on function persona.register_agent(
   text, text[], text, text, jsonb, text, text, interval, interval, interval, bigint, integer, integer, text, text, text,
   boolean, boolean, boolean, boolean, boolean, text[], text[], text[], boolean, bigint, double precision, integer,
-  integer, bigint, integer) is
+  integer, bigint, integer, numeric) is
   'Admin API. Registers an agent, or changes the given parts of an existing one; a null argument leaves that part as it is (update_agent can clear one). PJ422.';

@@ -7,7 +7,7 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 #variable_conflict use_column
 declare
-  c_kinds constant text[] := array['job_failed', 'job_hung', 'gate_closed', 'budget', 'queue_age', 'schedule', 'test', '*'];
+  c_kinds constant text[] := array['job_failed', 'job_held', 'job_hung', 'gate_closed', 'budget', 'queue_age', 'schedule', 'test', '*'];
   c_ways constant text[] := array['webhook', 'slack', 'discord', 'mail', 'command'];
   v_to text := set_alert_rule.delivery ->> 'to';
   v_url_from text := set_alert_rule.delivery ->> 'url_from';

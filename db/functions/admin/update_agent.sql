@@ -33,6 +33,7 @@ begin
         idle_timeout = v_new.idle_timeout, kill_grace = v_new.kill_grace, output_limit = v_new.output_limit,
         memory_limit = v_new.memory_limit, cpu_limit = v_new.cpu_limit, process_limit = v_new.process_limit,
         open_files_limit = v_new.open_files_limit, file_size_limit = v_new.file_size_limit, nice = v_new.nice,
+        max_cost_usd = v_new.max_cost_usd,
         max_attempts = v_new.max_attempts, max_concurrent = v_new.max_concurrent,
         is_active = coalesce(v_new.is_active, true), is_external = coalesce(v_new.is_external, false),
         admin_only = coalesce(v_new.admin_only, false), costs_money = coalesce(v_new.costs_money, false),

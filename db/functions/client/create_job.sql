@@ -25,7 +25,8 @@ create or replace function persona.create_job(
   delegated_by text default null,
   business text default null,
   depends_policy text default 'succeeded',
-  limit_key text default null
+  limit_key text default null,
+  max_cost_usd numeric default null
 ) returns persona.jobs
 language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
@@ -46,6 +47,8 @@ begin
     perform persona._invalid('depends_policy', create_job.depends_policy, 'one of succeeded, finished');
   elsif length(create_job.limit_key) not between 1 and 500 then
     perform persona._invalid('limit_key', left(create_job.limit_key, 100), '1 to 500 characters are allowed');
+  elsif create_job.max_cost_usd <= 0 then
+    perform persona._invalid('max_cost_usd', create_job.max_cost_usd::text, 'more than 0 is needed');
   end if;
   select a.name, a.is_external, coalesce(create_job.max_attempts, a.max_attempts, case when a.costs_money then 1 else 3 end)
   into v_agent, v_is_external, v_attempts
@@ -74,7 +77,7 @@ begin
     insert into persona.jobs (
       id, short_id, job_type, status, status_reason, agent, business, priority, run_at, payload, timeout, idle_timeout,
       max_attempts, dedupe_key, lock_key, parent_job_id, root_job_id, depth, delegated_by, tags,
-      source_file, source_line, created_by, dedupe_live, attention, limit_key)
+      source_file, source_line, created_by, dedupe_live, attention, limit_key, max_cost_usd)
     values (
       v_id, right(v_id::text, 8), create_job.job_type,
       case when cardinality(create_job.depends_on) > 0 then 'blocked' when v_needs_approval then 'held'
@@ -88,7 +91,7 @@ begin
       coalesce(v_parent.depth + 1, 0), create_job.delegated_by, coalesce(create_job.tags, '{}'),
       create_job.source_file, create_job.source_line, persona._caller(), create_job.dedupe_key,
       case when cardinality(create_job.depends_on) > 0 then 'blocked' when v_needs_approval then 'held' end,
-      create_job.limit_key)
+      create_job.limit_key, create_job.max_cost_usd)
     on conflict do nothing
     returning * into v_job;
     exit when found;
@@ -127,5 +130,5 @@ begin
 end $$;
 comment on function persona.create_job(
   text, jsonb, text, uuid, integer, timestamptz, interval, interval, integer, text, text, uuid, uuid[], text[],
-  text, integer, text, text, text, text) is
+  text, integer, text, text, text, text, numeric) is
   'Client API. Creates a job and returns its row; the same id, or the dedupe_key of an unfinished job, returns that job unchanged. PJ422 names a bad argument, PJ403 an agent that only admins may use.';

@@ -22,7 +22,7 @@ begin
   where k.key not in (
     'job_type', 'payload', 'agent', 'id', 'priority', 'run_at', 'timeout', 'idle_timeout', 'max_attempts',
     'dedupe_key', 'lock_key', 'parent_job_id', 'depends_on', 'tags', 'source_file', 'source_line',
-    'delegated_by', 'business', 'depends_policy', 'limit_key')
+    'delegated_by', 'business', 'depends_policy', 'limit_key', 'max_cost_usd')
   limit 1;
   if found then
     perform persona._invalid('jobs', nullif(v_bad, ''), 'each element is an object with the argument names of create_job as keys');
@@ -39,12 +39,16 @@ begin
         i.job_type, coalesce(i.payload, '{}'), i.agent, i.id, coalesce(i.priority, 0), i.run_at, i.timeout,
         i.idle_timeout, i.max_attempts, i.dedupe_key, i.lock_key, i.parent_job_id, i.depends_on, i.tags,
         i.source_file, i.source_line, i.delegated_by, i.business, coalesce(i.depends_policy, 'succeeded'),
-        i.limit_key)).id
+        i.limit_key, i.max_cost_usd)).id
       from persona._job_items(create_jobs.jobs) as i
       order by i.n;
     return;
   end if;
 
+  select i.max_cost_usd::text into v_bad from persona._job_items(create_jobs.jobs) as i where i.max_cost_usd <= 0 limit 1;
+  if found then
+    perform persona._invalid('max_cost_usd', v_bad, 'more than 0 is needed');
+  end if;
   -- The rules are checked once for each different kind of job, the rest is left to the table's constraints.
   for v_kind in
     select i.job_type, i.agent, i.timeout, i.idle_timeout, i.max_attempts,
@@ -90,12 +94,14 @@ begin
   with made as (
     insert into persona.jobs (
       id, short_id, job_type, agent, business, priority, run_at, payload, timeout, idle_timeout, max_attempts, dedupe_key,
-      lock_key, root_job_id, delegated_by, tags, source_file, source_line, created_by, dedupe_live, limit_key)
+      lock_key, root_job_id, delegated_by, tags, source_file, source_line, created_by, dedupe_live, limit_key,
+      max_cost_usd)
     select v_ids[i.n], right(v_ids[i.n]::text, 8), i.job_type, a.name, nullif(i.business, ''), coalesce(i.priority, 0),
       coalesce(i.run_at, now()), coalesce(i.payload, '{}'), i.timeout, i.idle_timeout,
       coalesce(i.max_attempts, a.max_attempts, case when a.costs_money then 1 else 3 end),
       i.dedupe_key, i.lock_key, v_ids[i.n], i.delegated_by, coalesce(i.tags, '{}'),
-      i.source_file, i.source_line, persona._caller(), i.dedupe_key, nullif(i.limit_key, '')
+      i.source_file, i.source_line, persona._caller(), i.dedupe_key, nullif(i.limit_key, ''),
+      i.max_cost_usd
     from persona._job_items(create_jobs.jobs) as i
     left join persona.job_types as t on t.name = i.job_type
     join persona.agents as a
@@ -128,7 +134,8 @@ begin
       select (persona.create_job(
         i.job_type, coalesce(i.payload, '{}'), i.agent, v_ids[i.n], coalesce(i.priority, 0), i.run_at, i.timeout,
         i.idle_timeout, i.max_attempts, i.dedupe_key, i.lock_key, null, null, i.tags, i.source_file,
-        i.source_line, i.delegated_by, i.business, 'succeeded', i.limit_key)).id
+        i.source_line, i.delegated_by, i.business, 'succeeded', i.limit_key,
+        i.max_cost_usd)).id
       from persona._job_items(create_jobs.jobs) as i
       order by i.n;
   end if;

@@ -11,6 +11,8 @@ declare
   v_name text;
   v_count bigint;
   v_question record;
+  v_bucket record;
+  v_entry persona.job_queue;
 begin
   case v_job.status
   when 'completed' then
@@ -26,6 +28,18 @@ begin
       return format('waits for an answer: %s; persona answer %s TEXT', left(v_question.text, 500), v_job.short_id);
     elsif v_question.kind = 'approval' then
       return format('needs approval; persona release %s approves it, persona kill %s does not', v_job.short_id, v_job.short_id);
+    end if;
+    select b.*, h.needed_usd into v_bucket
+    from persona.budget_holds as h cross join lateral persona._bucket(h.bucket) as b where h.job_id = v_job.id;
+    if found then
+      return format('held: %s; %s%s', v_job.status_reason,
+        case when v_bucket.scope = 'below' then format('persona release %s --max-cost USD gives it more', right(v_bucket.subject, 8))
+          else format('persona budget set %s USD raises it', v_bucket.name) end,
+        case when v_bucket.period <> 'total' and v_bucket.needed_usd <= v_bucket.limit_usd
+          then format(', or it goes on %s', persona._period_end(v_bucket.period)) end);
+    elsif v_job.failure_kind = 'budget' then
+      return format('held: %s; persona release %s --max-cost USD lets it go on with more money',
+        v_job.status_reason, v_job.short_id);
     end if;
     return format('held: %s; persona release %s lets it run', coalesce(v_job.status_reason, 'no reason given'), v_job.short_id);
   when 'blocked' then
@@ -57,7 +71,7 @@ begin
     null;  -- pending: below
   end case;
 
-  perform from persona.job_queue as q where q.seq = v_job.seq;
+  select * into v_entry from persona.job_queue as q where q.seq = v_job.seq;
   if not found then
     return 'pending, but without an entry in the queue: an admin repairs that with select persona.rebuild_queue()';
   end if;
@@ -109,6 +123,10 @@ begin
     return format('waits: the limit %s is reached: %s may run at once', v_name,
       (select l.max_running from persona.limits as l where l.name = v_name));
   end loop;
+  if v_entry.parked_for like 'budget:%' then
+    return format('waits: budget %s', persona._bucket_text(
+      substring(v_entry.parked_for from '^budget:(.*)\|'), substring(v_entry.parked_for from '\|([0-9.]+)$')::numeric));
+  end if;
   if v_agent.max_concurrent is not null then
     select count(*) into v_count from persona.job_leases as l
     where l.agent = v_agent.name and (not l.is_waiting or l.wants_slot);
@@ -124,7 +142,8 @@ begin
   end if;
   select count(*) into v_count from persona.job_queue as q
   where q.agent = v_job.agent and q.waits_on is null
-    and (q.priority > v_job.priority or (q.priority = v_job.priority and (q.run_at, q.seq) < (v_job.run_at, v_job.seq)));
+    and (q.priority > v_entry.priority
+      or (q.priority = v_entry.priority and (q.run_at, q.seq) < (v_entry.run_at, v_entry.seq)));
   return format('ready: %s job(s) of agent %s go first', v_count, v_agent.name);
 end $$;
 comment on function persona.explain_job(text) is

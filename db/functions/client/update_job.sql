@@ -15,11 +15,11 @@ begin
   end if;
   select k.key into v_bad from jsonb_object_keys(update_job.changes) as k (key)
   where k.key not in ('priority', 'run_at', 'payload', 'agent', 'timeout', 'idle_timeout', 'max_attempts', 'tags',
-    'lock_key', 'dedupe_key', 'source_file', 'source_line', 'business')
+    'max_cost_usd', 'lock_key', 'dedupe_key', 'source_file', 'source_line', 'business')
   limit 1;
   if found then
     perform persona._invalid('changes', v_bad,
-      'these may change: priority, run_at, payload, agent, timeout, idle_timeout, max_attempts, tags, lock_key, dedupe_key, source_file, source_line, business');
+      'these may change: priority, run_at, payload, agent, timeout, idle_timeout, max_attempts, tags, max_cost_usd, lock_key, dedupe_key, source_file, source_line, business');
   end if;
   if update_job.expected_updated_at is null then
     perform persona._invalid('expected_updated_at', null, 'give the updated_at of the row you have read');
@@ -43,6 +43,9 @@ begin
   exception when data_exception then
     perform persona._invalid('changes', update_job.changes::text, sqlerrm);
   end;
+  if v_new.max_cost_usd <= 0 then
+    perform persona._invalid('max_cost_usd', v_new.max_cost_usd::text, 'more than 0 is needed');
+  end if;
   v_agent := persona._check_job(v_new.job_type, v_new.payload, v_new.agent, v_new.timeout, v_new.idle_timeout,
     v_new.max_attempts, v_new.dedupe_key, v_new.lock_key);
 
@@ -50,6 +53,7 @@ begin
   set priority = coalesce(v_new.priority, 0), run_at = coalesce(v_new.run_at, now()), payload = v_new.payload,
       agent = v_agent.name, timeout = v_new.timeout, idle_timeout = v_new.idle_timeout,
       max_attempts = coalesce(v_new.max_attempts, j.max_attempts), tags = coalesce(v_new.tags, '{}'),
+      max_cost_usd = v_new.max_cost_usd,
       lock_key = v_new.lock_key, dedupe_key = v_new.dedupe_key, source_file = v_new.source_file,
       source_line = v_new.source_line, business = v_new.business,
       updated_at = greatest(now(), j.updated_at + interval '1 microsecond')

@@ -34,8 +34,10 @@ begin
   for v_job in
     select j.id, j.seq, j.agent, j.job_type, j.limit_key,
       persona._limit_names(j.job_type, j.limit_key, j.session_id) as names
-    from persona.jobs as j where j.id = any(p_ids)
-    order by j.priority desc, j.run_at, j.seq
+    from persona.jobs as j
+    join persona.job_queue as q on q.seq = j.seq
+    where j.id = any(p_ids)
+    order by q.priority desc, q.run_at, q.seq
   loop
     v_names := v_job.names;
     continue when not v_names <@ v_locked;

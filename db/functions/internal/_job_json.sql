@@ -10,7 +10,7 @@ set search_path = pg_catalog, persona, pg_temp as $$
     'attempt', j.attempt, 'maxAttempts', j.max_attempts, 'exitCode', j.exit_code, 'error', j.error,
     'failureKind', j.failure_kind, 'result', j.result, 'progress', d.progress, 'progressText', d.progress_text,
     'pid', d.pid, 'hostname', j.hostname, 'runner', d.runner_name, 'parentId', j.parent_job_id,
-    'costUsd', j.cost_usd, 'tokens', j.tokens, 'sessionId', j.session_id, 'model', j.model,
+    'costUsd', j.cost_usd, 'maxCostUsd', j.max_cost_usd, 'tokens', j.tokens, 'sessionId', j.session_id, 'model', j.model,
     'waitingFor', d.waiting_for, 'taskPreview', d.task_preview, 'business', j.business, 'tags', to_jsonb(j.tags),
     'sourceFile', j.source_file, 'sourceLine', j.source_line, 'external', j.is_external)
   from persona.jobs as j

@@ -5,6 +5,7 @@ language plpgsql security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 begin
   perform persona._lock_keys(array[old.lock_key]);
+  perform persona._drop_reservation(old);
   delete from persona.job_leases as l where l.job_id = old.id;
   delete from persona.job_queue as q where q.seq = old.seq;
   if old.lock_key is not null then

@@ -8,7 +8,12 @@ declare
   v_limit integer;
   v_subject text := substr(p_name, strpos(p_name, ':') + 1);
 begin
-  if p_name like 'conversation:%' then
+  if p_name like 'budget:%' then
+    -- Where it will never fit it is let go too: the claim holds it.
+    v_limit := persona._bucket_fits(
+      substring(p_name from '^budget:(.*)\|'), substring(p_name from '\|([0-9.]+)$')::numeric);
+    return case when v_limit >= 0 then v_limit else 1000 end;
+  elsif p_name like 'conversation:%' then
     -- Also where it waits for what it delegated: its program has the conversation open.
     return 1 - (select count(*) from persona.job_leases as l where l.session_id = v_subject);
   end if;

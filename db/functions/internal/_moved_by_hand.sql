@@ -31,6 +31,7 @@ begin
       jsonb_build_object('id', p_old.id, 'from', p_old.status, 'to', p_new.status),
       'cancel_job or hold_job stops it; then retry_job or release_job starts it again.');
   end if;
+  perform persona._drop_reservation(p_old);
   delete from persona.job_leases as l where l.job_id = p_old.id;
   insert into persona.job_attempts (
     job_id, lease, attempt, is_counted, outcome, runner_id, hostname, pid, started_at, started_xid, exit_code, error,

@@ -2,9 +2,11 @@
 -- its own stretch of the index, so that a long queue of an agent with nothing to give costs nothing.
 -- Of entries with a lock key it keeps one a key, and only where no running job has the key; where one has it, it parks
 -- them, and they wait for _unpark. An advisory lock on the key orders that against _unpark; it is only ever tried here.
+-- What costs money is reserved last, so that nothing is reserved for a job that does not start.
 -- Lock order: entry, then job, both with SKIP LOCKED, so a claim waits for nobody.
 create or replace function persona._pick_jobs(
-  p_agents text[], p_limits integer[], p_max integer, out ids uuid[], out seqs bigint[], out parked boolean)
+  p_agents text[], p_limits integer[], p_max integer, out ids uuid[], out seqs bigint[], out parked boolean,
+  out amounts numeric[])
 language plpgsql volatile
 set search_path = pg_catalog, persona, pg_temp
 set enable_seqscan = off
@@ -18,6 +20,7 @@ declare
   v_entry record;
   v_dropped bigint[] := array[]::bigint[];
   v_needs_room boolean;
+  v_has_maximum boolean;
   v_admitted record;
 begin
   parked := false;
@@ -69,9 +72,11 @@ begin
   end if;
 
   -- A job whose row somebody is changing just now is left in the queue.
-  select array_agg(j.id), array_agg(j.seq), bool_or(j.session_id is not null) into ids, seqs, v_needs_room
+  select array_agg(j.id), array_agg(j.seq), bool_or(j.session_id is not null),
+    bool_or(j.max_cost_usd is not null or j.parent_job_id is not null)
+  into ids, seqs, v_needs_room, v_has_maximum
   from (
-    select j.id, j.seq, j.session_id from persona.jobs as j
+    select j.id, j.seq, j.session_id, j.max_cost_usd, j.parent_job_id from persona.jobs as j
     where j.id = any(ids) and j.status = 'pending' for no key update skip locked
   ) as j;
 
@@ -81,6 +86,15 @@ begin
     seqs := v_admitted.seqs;
     parked := parked or v_admitted.parked;
   end if;
+
+  -- A job may have a maximum of its own, or one above it may.
+  if ids is not null and (v_has_maximum or exists (select from persona.budgets as b where b.is_active)) then
+    select r.ids, r.seqs, r.amounts, r.parked into v_admitted from persona._reserve(ids) as r;
+    ids := v_admitted.ids;
+    seqs := v_admitted.seqs;
+    amounts := v_admitted.amounts;
+    parked := parked or v_admitted.parked;
+  end if;
 end $$;
 comment on function persona._pick_jobs(text[], integer[], integer) is
-  'Internal. Locks the next claimable jobs of these agents, at most so many of each and in all.';
+  'Internal. Locks the next claimable jobs of these agents, at most so many of each and in all; amounts is what is to be reserved for each (null: no budget asked).';

@@ -21,7 +21,7 @@ begin
   insert into persona.jobs (
     id, short_id, job_type, status, status_reason, agent, business, priority, run_at, payload, timeout, idle_timeout,
     max_attempts, dedupe_key, lock_key, root_job_id, tags, source_file, source_line, created_by, dedupe_live, attention,
-    limit_key)
+    limit_key, max_cost_usd)
   values (
     v_id, right(v_id::text, 8), v_given.job_type, case when v_is_held then 'held' else 'pending' end,
     case when v_is_held then 'needs approval' else p_status_reason end, v_agent.name, v_given.business,
@@ -30,7 +30,7 @@ begin
     coalesce(v_given.max_attempts, v_agent.max_attempts, case when v_agent.costs_money then 1 else 3 end),
     v_given.dedupe_key, v_given.lock_key, v_id, coalesce(v_given.tags, '{}'), v_given.source_file,
     v_given.source_line, persona._caller(), v_given.dedupe_key, case when v_is_held then 'held' end,
-    v_given.limit_key)
+    v_given.limit_key, v_given.max_cost_usd)
   on conflict do nothing
   returning * into v_job;
   if not found then

@@ -15,14 +15,14 @@ begin
     perform persona._rpc_check(p_command, 'create_job', v_item, array[
       'job_type', 'payload', 'agent', 'id', 'priority', 'run_at', 'timeout', 'idle_timeout', 'max_attempts',
       'dedupe_key', 'lock_key', 'parent_job_id', 'depends_on', 'tags', 'source_file', 'source_line',
-      'delegated_by', 'business', 'depends_policy', 'limit_key'], '{job_type}');
+      'delegated_by', 'business', 'depends_policy', 'limit_key', 'max_cost_usd'], '{job_type}');
     select c.id into v_id
     from persona._job_items(jsonb_build_array(v_item)) as i
     cross join lateral persona.create_job(
       i.job_type, coalesce(i.payload, '{}'), i.agent, i.id, coalesce(i.priority, 0), i.run_at, i.timeout,
       i.idle_timeout, i.max_attempts, i.dedupe_key, i.lock_key, i.parent_job_id, i.depends_on, i.tags,
       i.source_file, i.source_line, i.delegated_by, i.business, coalesce(i.depends_policy, 'succeeded'),
-      i.limit_key) as c;
+      i.limit_key, i.max_cost_usd) as c;
     return persona._job_json(v_id);
 
   when 'create_many' then
@@ -115,8 +115,9 @@ begin
     return persona._job_json(v_id);
 
   when 'release' then
-    perform persona._rpc_check(p_command, 'release_job', p_body, '{id}', '{id}');
-    select c.id into v_id from persona.release_job(p_body ->> 'id') as c;
+    perform persona._rpc_check(p_command, 'release_job', p_body, '{id,maxCostUsd}', '{id}');
+    select c.id into v_id from persona.release_job(
+      p_body ->> 'id', max_cost_usd => (p_body ->> 'maxCostUsd')::numeric) as c;
     return persona._job_json(v_id);
 
   when 'answer' then

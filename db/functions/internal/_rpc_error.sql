@@ -6,6 +6,7 @@ set search_path = pg_catalog, persona, pg_temp as $$
 declare
   v_code text := case
     when p_sqlstate = 'PJ404' then 'not_found'
+    when p_sqlstate = 'PJ402' then 'over_budget'
     when p_sqlstate = 'PJ300' then 'ambiguous'
     when p_sqlstate in ('PJ409', 'PJ410', '40001', '40P01', '55P03') then 'conflict'
     when p_sqlstate = 'PJ422' then 'invalid'

@@ -25,14 +25,19 @@ declare
   v_agents text[];
   v_has_refusals boolean;
   v_had_conversations boolean;
+  v_had_money boolean;
+  v_has_costs boolean;
+  v_given_up uuid[];
   v_agent text;
 begin
   v_ids := array(select distinct i.job_id from jsonb_to_recordset(p_items) as i (job_id uuid));
   perform from persona.jobs as j where j.id = any(v_ids) order by j.id for no key update;
   -- "is not distinct" keeps the index of runners out: a plan that reads all leases of a runner for one report.
-  v_held := array(
-    select l.job_id from persona.job_leases as l
-    where l.job_id = any(v_ids) and l.runner_id is not distinct from p_runner_id order by l.job_id for update);
+  select coalesce(array_agg(h.job_id), '{}'), bool_or(h.reserved_usd is not null) into v_held, v_had_money
+  from (
+    select l.job_id, l.reserved_usd from persona.job_leases as l
+    where l.job_id = any(v_ids) and l.runner_id is not distinct from p_runner_id
+    order by l.job_id for update) as h;
 
   return query
     with item as materialized (
@@ -49,8 +54,15 @@ begin
         i.session_id, i.model, coalesce(i.pid, l.pid) as pid,
         coalesce(now() + make_interval(secs => i.retry_in), i.retry_at) as retry_at,
         -- Some programs report the cost of the whole conversation: only what is new is booked.
-        case when i.is_cumulative_cost and j.session_id = i.session_id
-          then greatest(0, i.cost_usd - coalesce(j.cost_usd, 0)) else i.cost_usd end as cost_usd,
+        case when i.is_cumulative_cost then greatest(0, i.cost_usd - (
+            select coalesce(sum(t.cost_usd), 0) from persona.job_attempts as t
+            where t.job_id = i.job_id and t.session_id = i.session_id))
+          else i.cost_usd end as cost_usd,
+        l.reserved_usd, j.job_type, j.business, j.root_job_id,
+        -- What a person has asked for comes first, and it may have waited for long enough.
+        case when j.cancel_requested_at is null and not l.is_external
+            and (i.outcome = 'rate_limited' or p.action = 'wait')
+          then persona._waited_out(i.job_id) end as given_up,
         j.attempt, j.max_attempts, j.interruptions, j.agent, j.lock_key, j.cancel_reason, j.status_reason, j.stop_as,
         l.claimed_at, l.claimed_xid, l.progress, l.progress_text, l.is_external, p.action, p.wait,
         -- The gate keeps it from starting, and it keeps its place before what came later.
@@ -70,7 +82,7 @@ begin
           when p.action = 'fail' then 'failed'
           when j.attempt < j.max_attempts then 'pending'
           else 'failed'
-        end as new_status,
+        end as asked_status,
         -- An interrupted execution gives its number back; so does one that was held.
         i.outcome in ('completed', 'failed', 'timeout', 'idle_timeout', 'cancelled')
           and (i.outcome in ('completed', 'cancelled') or coalesce(p.action not in ('wait', 'hold'), true))
@@ -106,17 +118,20 @@ begin
         case
           when c.new_status = 'completed' then null
           when c.new_status = 'cancelled' then 'cancelled'
-          when c.new_status = 'held' and c.action is distinct from 'hold' then null
+          when c.new_status = 'held' and c.action is distinct from 'hold' and c.given_up is null then null
           when c.new_status = 'failed' and c.stop_as = 'failed' then 'child_failed'
           else coalesce(c.failure_kind, case c.outcome when 'failed' then 'unknown' else c.outcome end)
         end as new_kind
-      from current as c
+      from (
+        select o.*, case when o.given_up is null then o.asked_status else 'held' end as new_status
+        from current as o) as c
     ), written as (
       update persona.jobs as j
       set status = d.new_status, ended_lease = d.lease,
           status_reason = case d.new_status
             when 'held' then coalesce(d.cancel_reason, d.status_reason,
-              case when d.action = 'hold' then left(format('%s: %s', replace(d.new_kind, '_', ' '), d.new_error), 200) end)
+              case when d.action = 'hold' or d.given_up is not null then left(concat_ws(': ',
+                d.given_up, replace(d.new_kind, '_', ' '), d.new_error), 200) end)
             when 'pending' then left(format('%s: %s', replace(d.outcome, '_', ' '), d.new_error), 200)
           end,
           attempt = case when d.is_counted then j.attempt else greatest(j.attempt - 1, 0) end,
@@ -140,7 +155,6 @@ begin
           updated_at = greatest(now(), j.updated_at + interval '1 microsecond')
       from decided as d
       where j.id = d.job_id
-      returning j.id, j.business, j.root_job_id
     ), freed as (
       delete from persona.job_leases as l where l.job_id = any(array(select d.job_id from decided as d))
     ), remembered as (
@@ -152,12 +166,6 @@ begin
         case when d.new_status <> 'completed' then d.result end, d.cost_usd, d.tokens, d.session_id, d.model
       from decided as d
       left join persona.runners as r on r.id = p_runner_id
-    ), booked as (
-      insert into persona.cost_ledger (job_id, root_job_id, lease, agent, business, model, kind, amount_usd, tokens)
-      select d.job_id, w.root_job_id, d.lease, d.agent, w.business, d.model, 'booked', d.cost_usd, d.tokens
-      from decided as d
-      join written as w on w.id = d.job_id
-      where d.cost_usd is not null
     ), late as (
       -- Not held: the same report again, or one that came too late.
       select i.job_id, i.lease, case
@@ -167,7 +175,12 @@ begin
             and i.outcome <> 'completed' and a.exit_code is not distinct from i.exit_code then 'repeated'
           else 'lost'
         end as status,
-        a.job_id is not null as has_attempt,
+        a.job_id is not null and a.runner_id = p_runner_id and a.stale_result is null as is_new,
+        case when a.cost_usd is not null then null
+          when i.is_cumulative_cost then greatest(0, i.cost_usd - (
+            select coalesce(sum(o.cost_usd), 0) from persona.job_attempts as o
+            where o.job_id = i.job_id and o.session_id = i.session_id))
+          else i.cost_usd end as late_cost, i.model, i.tokens, i.session_id,
         to_jsonb(i) - 'is_known' - 'job_id' - 'lease' as report
       from item as i
       left join persona.job_attempts as a on a.job_id = i.job_id and a.lease = i.lease
@@ -176,10 +189,24 @@ begin
         on l.job_id = i.job_id and l.lease = i.lease and l.runner_id is not distinct from p_runner_id
       where l.job_id is null or not coalesce(i.is_known, false)
     ), kept as (
-      update persona.job_attempts as a set stale_result = t.report
+      update persona.job_attempts as a
+      set stale_result = t.report, cost_usd = coalesce(t.late_cost, a.cost_usd),
+          session_id = coalesce(a.session_id, t.session_id)
       from late as t
-      where t.status = 'lost' and t.has_attempt and a.job_id = t.job_id and a.lease = t.lease
-        and a.runner_id = p_runner_id and a.stale_result is null
+      where t.status = 'lost' and t.is_new and a.job_id = t.job_id and a.lease = t.lease
+    ), booked as (
+      insert into persona.cost_ledger (
+        job_id, root_job_id, lease, agent, job_type, business, kind, amount_usd, model, tokens)
+      select d.job_id, d.root_job_id, d.lease, d.agent, d.job_type, d.business, 'released', d.reserved_usd, null, null
+      from decided as d where d.reserved_usd is not null
+      union all
+      select d.job_id, d.root_job_id, d.lease, d.agent, d.job_type, d.business, 'booked', d.cost_usd, d.model, d.tokens
+      from decided as d where d.cost_usd is not null
+      union all
+      -- What came too late was spent all the same.
+      select t.job_id, j.root_job_id, t.lease, j.agent, j.job_type, j.business, 'booked', t.late_cost, t.model, t.tokens
+      from late as t join persona.jobs as j on j.id = t.job_id
+      where t.status = 'lost' and t.is_new and t.late_cost is not null
     )
     select d.job_id, d.lease, 'ok', d.new_status from decided as d
     union all
@@ -191,8 +218,9 @@ begin
     array_agg(j.id) filter (where j.status = 'failed' and j.completed_at = now()),
     array_agg(j.lock_key) filter (where j.lock_key is not null),
     array_agg(distinct j.agent) filter (where a.max_concurrent is not null),
-    bool_or(p.gate <> 'open' and a.provider is not null), bool_or(j.session_id is not null)
-  into v_ended, v_failed, v_keys, v_agents, v_has_refusals, v_had_conversations
+    bool_or(p.gate <> 'open' and a.provider is not null), bool_or(j.session_id is not null),
+    bool_or(j.cost_usd is not null), array_agg(j.id) filter (where j.status = 'held' and j.failure_kind is not null)
+  into v_ended, v_failed, v_keys, v_agents, v_has_refusals, v_had_conversations, v_has_costs, v_given_up
   from persona.jobs as j
   left join persona.agents as a on a.name = j.agent
   left join persona.failure_policies as p on p.kind = j.failure_kind
@@ -216,7 +244,16 @@ begin
     from persona.jobs as j
     where j.id = any(v_failed);
   end if;
-  if v_had_conversations or (cardinality(v_held) > 0 and exists (select from persona.limits)) then
+  if v_given_up is not null then
+    perform persona._raise_alert('job_held', j.id, format('%s job %s of agent %s is held and waits for a person: %s',
+      j.job_type, j.short_id, j.agent, j.status_reason))
+    from persona.jobs as j
+    where j.id = any(v_given_up);
+  end if;
+  if v_has_costs and exists (select from persona.budgets as b where b.is_active) then
+    perform persona._watch_budgets(v_held);
+  end if;
+  if v_had_conversations or v_had_money or (cardinality(v_held) > 0 and exists (select from persona.limits)) then
     perform persona._wake('*');
   end if;
   foreach v_agent in array coalesce(v_agents, '{}') loop

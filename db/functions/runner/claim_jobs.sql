@@ -1,8 +1,8 @@
 -- Hands out the next jobs, oldest of the highest priority first, each under a new lease.
 -- One transaction checks everything: the runner's agents, active agents, provider gates, limits over all machines,
--- conversations, lock keys, run_at; limits but those of agents are kept by _admit. A limit of an agent is kept exactly
--- because every claim of a limited agent locks the agent's row before it counts, in an earlier statement than the
--- count; a claim that finds the row locked leaves that agent out.
+-- conversations, lock keys, run_at, budgets; limits but those of agents are kept by _admit, budgets by _reserve. A limit
+-- of an agent is kept exactly because every claim of a limited agent locks the agent's row before it counts, in an
+-- earlier statement than the count; a claim that finds the row locked leaves that agent out.
 -- What a statement costs here is mostly its start, so one look says what there is to think of at all: most claims meet
 -- no delayed job that is due, no agent with a limit, no shut gate, and pass over those parts.
 -- The planner switches keep a plan that was made while the tables were small from reading them whole later; what
@@ -28,6 +28,7 @@ declare
   v_ids uuid[];
   v_claimed uuid[];
   v_seqs bigint[];
+  v_amounts numeric[];
   v_parked boolean;
   v_found integer;
   v_left integer := claim_jobs.max_jobs;
@@ -129,7 +130,7 @@ begin
     if v_runner.has_parked or v_rounds > 1 then
       perform persona._unpark_limited(v_agents);
     end if;
-    select p.ids, p.seqs, p.parked into v_ids, v_seqs, v_parked
+    select p.ids, p.seqs, p.parked, p.amounts into v_ids, v_seqs, v_parked, v_amounts
     from persona._pick_jobs(v_agents, v_limits, least(v_left, v_room)::integer) as p;
     if v_ids is not null then
       return query
@@ -146,7 +147,7 @@ begin
           where j.id = any(v_ids)
           returning j.id, j.short_id, j.seq, j.job_type, j.agent, j.status, j.payload, j.priority, j.run_at,
             j.attempt, j.max_attempts, j.lease, j.timeout, j.idle_timeout, j.session_id, j.parent_job_id, j.depth,
-            j.business, j.source_file, j.lock_key, j.limit_key
+            j.business, j.source_file, j.lock_key, j.limit_key, j.max_cost_usd - coalesce(j.cost_usd, 0) as cost_left
         ), leased as (
           insert into persona.job_leases (
             job_id, lease, runner_id, agent, lock_key, lease_length, claimed_at, heartbeat_at, expires_at,
@@ -163,12 +164,15 @@ begin
           extract(epoch from coalesce(c.idle_timeout, a.idle_timeout))::double precision,
           extract(epoch from a.kill_grace)::double precision, a.output_limit, a.keeps_conversation,
           c.session_id, c.parent_job_id, c.depth, c.business, c.source_file,
-          persona._resource_limits(a)
+          persona._resource_limits(a), least(a.max_cost_usd, c.cost_left)::double precision
         from claimed as c
         join persona.agents as a on a.name = c.agent
         left join persona.job_types as t on t.name = c.job_type
         order by c.priority desc, c.run_at, c.seq;
       get diagnostics v_found = row_count;
+      if v_amounts is not null then
+        perform persona._keep_reservations(v_ids, v_amounts);
+      end if;
       if cardinality(v_probers) > 0 then
         update persona.gates as g
         set state = 'probing', probe_job_id = j.id, updated_at = now()

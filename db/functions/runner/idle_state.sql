@@ -12,8 +12,10 @@ declare
   -- The claim before this has written it.
   v_resume_at timestamptz := (select t.resume_at from persona.server_timeline as t where t.resume_at > now());
   -- What is parked for a limit that has room; the next claim lets it go.
+  v_parked text[] := array(select n.name from persona._parked_names() as n (name));
   v_open text[] := array(
-    select n.name from persona._parked_names() as n (name) where coalesce(persona._limit_room(n.name), 1) > 0);
+    select n.name from unnest(v_parked) as n (name) where coalesce(persona._limit_room(n.name), 1) > 0);
+  v_has_parked boolean := exists (select from unnest(v_parked) as n (name) where n.name like 'budget:%');
 begin
   perform persona._own_runner(idle_state.runner_id);
   select v_resume_at is null and coalesce(persona._limit_room('total'), 1) > 0 and exists (
@@ -35,6 +37,9 @@ begin
     v_resume_at,
     (select min(q.run_at) from persona.job_queue as q where q.waits_on = 'time'),
     (select min(l.expires_at) from persona.job_leases as l),
+    -- Money that comes with the next period, where something waits for money.
+    (select min(persona._period_end(b.period)) from persona.budgets as b
+     where b.is_active and (exists (select from persona.budget_holds) or v_has_parked)),
     (select min(g.reopens_at) from persona.gates as g where g.state <> 'open' and g.reopens_at > now()),
     (select min(coalesce(s.next_due_at, now())) from persona.schedules as s where not s.is_paused and not s.is_done));
   if v_due_at is not null then
@@ -43,4 +48,4 @@ begin
   return next;
 end $$;
 comment on function persona.idle_state(uuid) is
-  'Runner API. Whether a claim by this runner could find work, and in how many seconds something is due next: a delayed job, the end of a lease, a gate, a schedule. Null: nothing.';
+  'Runner API. Whether a claim by this runner could find work, and in how many seconds something is due next: a delayed job, the end of a lease, a gate, a budget, a schedule. Null: nothing.';

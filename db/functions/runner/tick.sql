@@ -35,6 +35,13 @@ begin
 
   perform persona._watch_queue_age();
   perform persona._fire_schedules();
+  perform persona._age_priorities();
+  if exists (select from persona.cost_fresh) then
+    perform persona._total_costs();
+  end if;
+  if exists (select from persona.budget_holds) then
+    perform persona._reopen_budgets();
+  end if;
 
   return jsonb_build_object(
     -- For who can read cron expressions, and when to come back: a busy runner asks for no idle state.

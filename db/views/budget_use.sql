@@ -1,0 +1,16 @@
+create or replace view persona.budget_use as select b.* from persona.list_budgets() as b;
+comment on view persona.budget_use is 'Budgets, and how far each is used up in its running period.';
+comment on column persona.budget_use.name is 'Key; shown in the reason of a held job.';
+comment on column persona.budget_use.scope is 'total, business, agent, tree or job.';
+comment on column persona.budget_use.subject is 'Which business, agent, tree (its top job) or job; null: of everything, or nothing was spent yet.';
+comment on column persona.budget_use.period is 'total, day or month (UTC).';
+comment on column persona.budget_use.limit_usd is 'US dollars that may be spent.';
+comment on column persona.budget_use.used_usd is 'Booked in the running period.';
+comment on column persona.budget_use.reserved_usd is 'Kept for what runs.';
+comment on column persona.budget_use.left_usd is 'Neither used nor reserved.';
+comment on column persona.budget_use.percent_used is 'Used part of the limit.';
+comment on column persona.budget_use.held is 'Jobs held for it.';
+comment on column persona.budget_use.parked is 'Pending jobs that wait until what is reserved is booked or given back.';
+comment on column persona.budget_use.opens_at is 'When its next period begins; null: never.';
+comment on column persona.budget_use.is_active is 'False: not checked.';
+comment on column persona.budget_use.updated_at is 'Last change.';
