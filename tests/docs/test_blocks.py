@@ -64,7 +64,7 @@ def world(databases, postgresql_noproc, tmp_path_factory):
     }
     with psycopg.connect(env["PERSONA_DATABASE_URL"]) as connection:
         connection.execute(
-            "select persona.register_agent('writer', argv => '{bash,-e,-c,\"{payload.script}\"}',"
+            "select persona.register_agent('writer', admin_only => true, argv => '{bash,-e,-c,\"{payload.script}\"}',"
             " may_delegate_to => '{researcher}')"
         )
     worker = pgtest.WorkerProcess(

@@ -140,7 +140,6 @@ def test_who_may_only_look_is_offered_nothing_and_refused(serve, queue, database
     databases.admin.execute("drop role if exists looker")
     databases.admin.execute("create role looker login password 'persona'")
     conn.execute("grant persona_viewer to looker")
-    conn.execute("grant execute on function persona._task_preview, persona._limit_room to looker")
     env = {"PERSONA_DATABASE_URL": databases.dsn(database, user="looker")}
     looker = serve(env=env).browser()
     page = looker.page(f"/jobs/{job.id}")
@@ -154,6 +153,32 @@ def test_who_may_only_look_is_offered_nothing_and_refused(serve, queue, database
     assert without.status_code == 403
     assert "Not permitted" in without.text
     assert queue.get_job(job.id).status == "pending"
+
+
+def test_a_tenants_dashboard_shows_its_own_business_only(serve, queue, databases, database, conn):
+    role = f"w_{database}"
+    databases.admin.execute(f"create role {role} login password 'persona' in role persona_client")
+    try:
+        conn.execute("select persona.assign_tenant(%s, '{mine}')", (role,))
+        secret = "zq-of-the-others"
+        others = queue.create_job("t", {"prompt": secret}, agent="a", business="others")
+        mine = queue.create_job("t", {"prompt": "my own"}, agent="a", business="mine")
+        queue.cancel_job(str(others.id))
+        env = {"PERSONA_DATABASE_URL": databases.dsn(database, user=role)}
+        tenant = serve(env=env).browser()
+
+        pages = "jobs jobs?search=zq plots costs alerts runners agents agents/a schedules questions"
+        for path in ("/", *(f"/{page}" for page in pages.split())):
+            text = tenant.page(path)
+            assert secret not in text.replace('value="zq"', ""), path
+            assert others.short_id not in text, path
+        assert "my own" in tenant.page("/jobs")
+        assert "my own" in tenant.page(f"/jobs/{mine.id}")
+        assert tenant.get(f"/jobs/{others.id}").status_code == 404
+        assert tenant.act("retry", ref=str(others.id)).status_code == 404
+        assert tenant.act("cancel", ref=str(mine.id)).status_code == 200
+    finally:
+        databases.admin.execute(f"drop owned by {role}; drop role {role}")
 
 
 def test_a_role_that_may_not_look_serves_nothing(cli, databases, database):
