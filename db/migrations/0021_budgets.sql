@@ -69,7 +69,7 @@ comment on column persona.budget_holds.held_at is 'Since when.';
 insert into persona.settings (name, value, description) values
   ('cost_estimate_usd', '0.25', 'US dollars reserved for a job that costs money where no maximum is given and no such job has cost anything before.'),
   ('priority_ageing_seconds', '3600', 'A job that waits rises by one step of priority in each so many seconds, as long as others go before it; 0: never.'),
-  ('max_waits', '50', 'So many times in a row may a job wait for its provider without an attempt being counted; then it is held. 0: without end.'),
+  ('max_waits', '200', 'So many times in a row may a job wait for its provider without an attempt being counted; then it is held. 0: without end.'),
   ('max_wait_seconds', '604800', 'So long may it do so in all; then it is held. 0: without end.');
 
 comment on column persona.alert_rules.kind is

@@ -1,5 +1,6 @@
 -- Makes a budget, or changes the given parts of one that exists. Null means: as it is, or the default.
--- A claim that is under way meanwhile ends under what it has read, as if it had come before.
+-- A claim that is under way meanwhile ends under what it has read, as if it had come before. What runs already was not
+-- asked for: it is reserved now, so that the first claims under a new budget know of it.
 create or replace function persona.set_budget(
   name text, limit_usd numeric default null, scope text default null, subject text default null,
   period text default null, is_active boolean default null
@@ -12,6 +13,8 @@ declare
   v_scope text;
   v_subject text;
   v_budget persona.budgets;
+  v_running uuid[];
+  v_amounts numeric[];
 begin
   if coalesce(set_budget.name, '') !~ '^[a-z0-9][a-z0-9_.-]{0,62}$' then
     perform persona._invalid('name', set_budget.name,
@@ -44,6 +47,13 @@ begin
   set scope = excluded.scope, subject = excluded.subject, period = excluded.period, limit_usd = excluded.limit_usd,
       is_active = excluded.is_active, updated_at = now()
   returning * into v_budget;
+  select array_agg(l.job_id), array_agg(persona._cost_ahead(j)) into v_running, v_amounts
+  from (
+    select o.job_id from persona.job_leases as o
+    where o.reserved_usd is null and not o.is_external for no key update skip locked) as l
+  join persona.jobs as j on j.id = l.job_id
+  where v_budget.is_active;
+  perform persona._keep_reservations(v_running, v_amounts);
   perform persona._reopen_budgets();
   perform persona._wake('*');
   return v_budget;

@@ -1,6 +1,6 @@
 -- A budget of each agent or business has a row for each that has spent or reserved something in its period; one of each
 -- tree or job has one for each that runs or is held for it. A function, so that who may look need not be allowed to
--- call what it calls.
+-- call what it calls. Who is restricted to businesses sees the budgets of these and of their jobs.
 create or replace function persona.list_budgets()
 returns table (
   name text, scope text, subject text, period text, limit_usd numeric, used_usd numeric, reserved_usd numeric,
@@ -8,6 +8,8 @@ returns table (
   updated_at timestamptz)
 language plpgsql stable security definer
 set search_path = pg_catalog, persona, pg_temp as $$
+declare
+  v_tenants text[] := persona.my_tenants();
 begin
   return query
     select b.name, b.scope, s.subject, b.period, b.limit_usd, m.booked as used_usd, m.reserved as reserved_usd,
@@ -41,6 +43,11 @@ begin
       on b.scope <> 'total' and s.subject is not null
     left join lateral persona._money_of(b.scope, coalesce(s.subject, ''), b.period) as m
       on b.scope = 'total' or s.subject is not null
+    where v_tenants is null
+      or case
+        when b.scope = 'business' then s.subject = any(v_tenants)
+        when b.scope in ('tree', 'job') then exists (select from persona.jobs as j where j.id = s.subject::uuid)
+      end
     order by b.name, s.subject;
 end $$;
 comment on function persona.list_budgets() is 'Viewer API. Budgets, and how far each is used up in its running period.';

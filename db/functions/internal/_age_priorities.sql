@@ -2,7 +2,8 @@
 -- something of a higher priority is there to go before it. jobs.priority stays what it was. Claims know nothing of it
 -- and cost what they did: they follow the order of job_queue. Of each agent and priority the oldest are looked at,
 -- which the index has in front, so that a long queue costs no more than a short one. Not what waits for a lock key:
--- there the order is the one in which the keys' jobs came to wait.
+-- there the order is the one in which the keys' jobs came to wait. Of many priorities the highest are looked at: what
+-- is below comes up when these have become one.
 create or replace function persona._age_priorities() returns bigint
 language plpgsql volatile
 set search_path = pg_catalog, persona, pg_temp
@@ -12,6 +13,7 @@ set enable_mergejoin = off
 set jit = off as $$
 declare
   c_most constant integer := 500;
+  c_levels constant integer := 100;
   v_step double precision := persona._setting('priority_ageing_seconds')::double precision;
   v_since timestamptz := now() - make_interval(secs => v_step);
   v_entry record;
@@ -22,17 +24,16 @@ begin
   end if;
   for v_entry in
     with recursive standing as (
-      select a.name as agent, n.name as parked_for, persona._next_priority(a.name, n.name, null) as priority
+      select a.name as agent, n.name as parked_for, persona._next_priority(a.name, n.name, null) as priority, 1 as level
       from persona.agents as a
       cross join (select null as name union all select p.name from persona._parked_names() as p (name)) as n
       union all
-      select s.agent, s.parked_for, persona._next_priority(s.agent, s.parked_for, s.priority)
-      from standing as s where s.priority is not null
+      select s.agent, s.parked_for, persona._next_priority(s.agent, s.parked_for, s.priority), s.level + 1
+      from standing as s where s.priority is not null and s.level < c_levels
     ), top as (
       select max(s.priority) as priority from standing as s
     )
-    select e.seq, least(t.priority, j.priority
-        + floor(extract(epoch from now() - greatest(e.run_at, j.created_at)) / v_step))::integer as risen
+    select e.seq, r.risen
     from top as t
     join standing as s on s.priority < t.priority
     cross join lateral (
@@ -46,6 +47,10 @@ begin
          and q.agent = s.agent and q.priority = s.priority and q.run_at <= v_since
        order by q.priority desc, q.run_at, q.seq limit c_most)) as e
     join persona.jobs as j on j.id = e.job_id
+    cross join lateral (
+      select least(t.priority, j.priority
+        + floor(extract(epoch from now() - greatest(e.run_at, j.created_at)) / v_step))::integer as risen) as r
+    where r.risen > s.priority
   loop
     update persona.job_queue as q set priority = v_entry.risen
     where q.seq = any(array(
