@@ -323,6 +323,18 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetLimit:
+    """One row of persona.budgets: so much money may be spent."""
+
+    name: str
+    scope: str
+    subject: str | None
+    period: str
+    limit_usd: Decimal
+    is_active: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """One row of persona.list_budgets(): a limit on money, and how far it is used up."""
 

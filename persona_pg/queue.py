@@ -18,6 +18,7 @@ from persona_pg.model import (
     AgentWorkload,
     Attempt,
     Budget,
+    BudgetLimit,
     DashboardJob,
     Event,
     FullJob,
@@ -596,11 +597,12 @@ class Queue:
         subject: str | None = None,
         period: str | None = None,
         is_active: bool | None = None,
-    ) -> None:
+    ) -> BudgetLimit:
         """Let so many US dollars be spent; None leaves that part as it is.  For admins."""
-        self._scalars(
-            "select b.name from persona.set_budget(%s, limit_usd => %s::numeric, scope => %s,"
-            " subject => %s, period => %s, is_active => %s::boolean) as b",
+        return self._one(
+            BudgetLimit,
+            "persona.set_budget(%s, limit_usd => %s::numeric, scope => %s,"
+            " subject => %s, period => %s, is_active => %s::boolean)",
             (name, limit_usd, scope, subject, period, is_active),
         )
 

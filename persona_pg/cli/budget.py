@@ -10,11 +10,12 @@ from persona_pg.cli import documents, output
 from persona_pg.cli.app import App, pass_app
 from persona_pg.cli.groups import ListingGroup
 from persona_pg.cli.types import USD
+from persona_pg.errors import InvalidInput
 
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from persona_pg.model import Budget
+    from persona_pg.model import Budget, BudgetLimit
 
 _SCOPES = ("total", "business", "agent", "tree", "job")
 _PERIODS = ("total", "day", "month")
@@ -75,12 +76,11 @@ def set_command(
     is_active: bool | None,
 ) -> None:
     """Let USD at most be spent; of a budget that exists, only what is given changes."""
-    app.queue.set_budget(
+    made = app.queue.set_budget(
         name, limit, scope=scope, subject=subject, period=period, is_active=is_active
     )
-    for budget in app.queue.budgets(name):
-        output.put(f"budget {name}: {_of(budget)}, {_per(budget)}, {output.money(budget.left_usd)}"
-                   f" of {output.money(budget.limit_usd)} left")  # fmt: skip
+    off = "" if made.is_active else ", switched off"
+    output.put(f"budget {name} is {_usd(made.limit_usd)} for {_of(made)} {_per(made)}{off}")
 
 
 @budget_group.command("show")
@@ -91,7 +91,8 @@ def show_command(app: App, name: str, *, as_json: bool, as_jsonl: bool) -> None:
     """Show one budget, with the jobs that are held for it."""
     found = app.queue.budgets(name)
     if not found:
-        app.queue.remove_budget(name)  # refused, with the names that there are
+        names = sorted({budget.name for budget in app.queue.budgets()})
+        raise InvalidInput(f"no budget is named {name!r}; there are: {', '.join(names) or 'none'}")
     if as_json or as_jsonl:
         output.put_listing(
             found, _COLUMNS, document=documents.of, as_json=as_json, as_jsonl=as_jsonl, empty=""
@@ -112,13 +113,13 @@ def remove_command(app: App, name: str) -> None:
     output.put(f"budget {name} is removed")
 
 
-def _of(budget: Budget) -> str:
+def _of(budget: Budget | BudgetLimit) -> str:
     if budget.scope == "total":
         return "everything"
     return f"{budget.scope} {budget.subject}" if budget.subject else f"each {budget.scope}"
 
 
-def _per(budget: Budget) -> str:
+def _per(budget: Budget | BudgetLimit) -> str:
     return "in all" if budget.period == "total" else f"per {budget.period}"
 
 

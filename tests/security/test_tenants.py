@@ -104,6 +104,8 @@ def world(session, roles):
     b.call("publish_event", event_type="note", ref=str(made["pending"]["id"]), data={"x": SECRET})
     b.call("intake_notes", vault="vault-b", notes=[NOTE], host=SECRET, confirmed=True)
     owner.run("update persona.jobs set business = 'b' where business = 'b'")
+    running = str(made["running"]["id"])
+    owner.one("set_budget", name="job-of-b", limit_usd=1, scope="job", subject=running)
     for state, job in made.items():
         made[state] = owner.job(job)
         assert made[state]["status"] == state

@@ -77,6 +77,19 @@ def test_what_is_reserved_lets_others_wait_and_what_is_spent_holds_them(money, r
     assert not money.one("idle_state", runner_id=runner)["claimable"]
 
 
+def test_what_runs_when_a_budget_is_set_is_reserved_too(money, runner):
+    money.start(runner, agent="free")
+    run = money.start(runner)
+    assert ledger(money) == []
+    money.one("set_budget", name="all", limit_usd=0.5)
+    assert use(money) == (0, 0.3, 0.2)
+    waiting = money.create()
+    assert money.claim(runner) == []
+    assert money.status(waiting) == "pending"
+    money.report(runner, run, cost_usd=0.1)
+    assert [r["id"] for r in money.claim(runner)] == [waiting["id"]]
+
+
 @pytest.mark.parametrize(
     ("scope", "subject"),
     [("total", None), ("agent", None), ("agent", "a"), ("business", "acme"), ("tree", None)],
