@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+# `LoadCredential=persona:FOLDER` puts this before the names of the folder's files.
+_PREFIX = "persona_"
 _LONGEST = 64 << 10
 
 
@@ -33,15 +35,14 @@ def read(value: Mapping[str, Any], environ: Mapping[str, str], home: Path) -> st
     name = value["secret"]
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise SecretError(f"secret {name!r}: a plain file name is needed")
-    folders = [home / "secrets"]
-    if credentials := environ.get("CREDENTIALS_DIRECTORY"):
-        folders.insert(0, Path(credentials))
-    for folder in folders:
-        path = folder / name
+    paths = [home / "secrets" / name]
+    if folder := environ.get("CREDENTIALS_DIRECTORY"):
+        paths[:0] = [Path(folder) / name, Path(folder) / f"{_PREFIX}{name}"]
+    for path in paths:
         try:
             with path.open("rb") as file:
                 # systemd makes credentials readable for the service alone, whatever the bits say.
-                if str(folder) != credentials and stat.S_IMODE(path.stat().st_mode) & 0o077:
+                if str(path.parent) != folder and stat.S_IMODE(path.stat().st_mode) & 0o077:
                     raise SecretError(f"secret {name}: {path} is open to others; chmod 600 it")
                 text = file.read(_LONGEST + 1)
         except FileNotFoundError:
@@ -51,5 +52,5 @@ def read(value: Mapping[str, Any], environ: Mapping[str, str], home: Path) -> st
         if len(text) > _LONGEST or b"\0" in text:
             raise SecretError(f"secret {name}: {path} is no text of at most 64 kB")
         return text.decode("utf-8", "surrogateescape").removesuffix("\n")
-    looked = ", ".join(map(str, folders))
+    looked = ", ".join(dict.fromkeys(str(path.parent) for path in paths))
     raise SecretError(f"secret {name} is not there; looked in {looked}")

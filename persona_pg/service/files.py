@@ -54,7 +54,7 @@ def systemd(plan: Plan, folder: Path) -> list[ServiceFile]:
     if plan.is_embedded:
         files.append(ServiceFile(folder / POSTGRES, _postgres_unit(plan)))
     if plan.secrets:
-        lines = [f"{name}={_quoted_value(value)}\n" for name, value in plan.secrets.items()]
+        lines = [f"{name}={quoted_value(value)}\n" for name, value in plan.secrets.items()]
         files.append(ServiceFile(_environment_file(plan), f"{MARK}\n{''.join(lines)}", 0o600))
     return files
 
@@ -62,7 +62,7 @@ def systemd(plan: Plan, folder: Path) -> list[ServiceFile]:
 def _runner_unit(plan: Plan) -> str:
     # The server has a unit of its own: started by the runner it would be one of its processes.
     needs = f"Requires={POSTGRES}\nAfter={POSTGRES}\n" if plan.is_embedded else ""
-    command = " ".join([_quoted(str(plan.worker)), *map(_word, plan.arguments)])
+    command = " ".join([quoted(str(plan.worker)), *map(_word, plan.arguments)])
     return f"""\
 {MARK}
 [Unit]
@@ -92,7 +92,7 @@ WantedBy=default.target
 
 
 def _postgres_unit(plan: Plan) -> str:
-    persona = _quoted(str(plan.persona))
+    persona = quoted(str(plan.persona))
     return f"""\
 {MARK}
 [Unit]
@@ -116,8 +116,8 @@ WantedBy=default.target
 
 
 def _surroundings(plan: Plan) -> str:
-    lines = [f"Environment={_quoted(f'PATH={plan.path}')}"]
-    lines.append(f"Environment={_quoted(f'HOME={plan.home}')}")
+    lines = [f"Environment={quoted(f'PATH={plan.path}')}"]
+    lines.append(f"Environment={quoted(f'HOME={plan.home}')}")
     if plan.secrets:
         lines.append(f"EnvironmentFile={_percent(str(_environment_file(plan)))}")
     return "\n".join(lines)
@@ -129,10 +129,10 @@ def _environment_file(plan: Plan) -> Path:
 
 def _word(text: str) -> str:
     """Write an argument, in which (not in the program's name) a dollar sign has to be doubled."""
-    return _quoted(text.replace("$", "$$"))
+    return quoted(text.replace("$", "$$"))
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Write one word of a unit: quoted, and without the marks that systemd expands."""
     escaped = _percent(text).replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"' if re.search(r"[^\w/.:=@,+%$-]", escaped) else escaped
@@ -142,7 +142,7 @@ def _percent(text: str) -> str:
     return text.replace("%", "%%")
 
 
-def _quoted_value(text: str) -> str:
+def quoted_value(text: str) -> str:
     """Write a value in a file of variables."""
     return '"' + re.sub(r'(["\\`$])', r"\\\1", text) + '"'
 

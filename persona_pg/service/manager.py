@@ -79,7 +79,7 @@ class Systemd:
     def _remove(self, units: Sequence[Path]) -> list[str]:
         done = []
         for unit in units:
-            if _is_ours(unit):
+            if is_ours(unit):
                 self._systemctl("disable", "--now", unit.name)
                 unit.unlink()
                 done.append(f"stopped and removed {unit}")
@@ -100,21 +100,20 @@ class Systemd:
 
     def has_variable(self, name: str) -> bool:
         """Tell whether the manager gives its services this variable."""
-        shown = _run(["systemctl", "--user", "show-environment"]).stdout
+        shown = run(["systemctl", "--user", "show-environment"]).stdout
         return any(line.startswith(f"{name}=") for line in shown.splitlines())
 
     def _systemctl(self, *arguments: str) -> None:
-        done = _run(["systemctl", "--user", *arguments])
+        done = run(["systemctl", "--user", *arguments])
         if done.returncode != 0:
-            words = one_line(done.stderr) or f"exit code {done.returncode}"
             raise ServiceManagerError(
-                f"systemctl --user {' '.join(arguments)}: {words}",
+                systemctl_error(["--user", *arguments], done),
                 hint="without a session of yours there is no user manager:"
                 " loginctl enable-linger makes one",
             )
 
     def _ask(self, question: str, unit: str) -> str:
-        return _run(["systemctl", "--user", question, unit]).stdout.strip() or "unknown"
+        return run(["systemctl", "--user", question, unit]).stdout.strip() or "unknown"
 
 
 class Launchd:
@@ -135,13 +134,13 @@ class Launchd:
         # The server first: the runner starts one of its own where it finds none.
         for one in reversed(self.files(plan)):
             label = one.path.stem
-            is_loaded = _run(["launchctl", "print", f"{self._domain}/{label}"]).returncode == 0
+            is_loaded = run(["launchctl", "print", f"{self._domain}/{label}"]).returncode == 0
             if one.is_written() and is_loaded:
                 continue
             one.write()
             if is_loaded:
-                _run(["launchctl", "bootout", f"{self._domain}/{label}"])
-            loaded = _run(["launchctl", "bootstrap", self._domain, str(one.path)])
+                run(["launchctl", "bootout", f"{self._domain}/{label}"])
+            loaded = run(["launchctl", "bootstrap", self._domain, str(one.path)])
             if loaded.returncode != 0:
                 raise ServiceManagerError(
                     f"launchctl bootstrap {one.path}: {one_line(loaded.stderr)}"
@@ -155,7 +154,7 @@ class Launchd:
         for label in (files.RUNNER_LABEL, files.POSTGRES_LABEL):
             plist = self.folder / f"{label}.plist"
             if plist.exists():
-                _run(["launchctl", "bootout", f"{self._domain}/{label}"])
+                run(["launchctl", "bootout", f"{self._domain}/{label}"])
                 plist.unlink()
                 done.append(f"stopped and removed {plist}")
         return done
@@ -165,14 +164,14 @@ class Launchd:
         found = []
         for label in (files.RUNNER_LABEL, files.POSTGRES_LABEL):
             plist = self.folder / f"{label}.plist"
-            is_loaded = _run(["launchctl", "print", f"{self._domain}/{label}"]).returncode == 0
+            is_loaded = run(["launchctl", "print", f"{self._domain}/{label}"]).returncode == 0
             state = "active" if is_loaded else "inactive"
             found.append(State(label, str(plist), plist.exists(), plist.exists(), state))
         return found
 
     def has_variable(self, name: str) -> bool:
         """Tell whether the manager gives its services this variable."""
-        return _run(["launchctl", "getenv", name]).stdout.strip() != ""
+        return run(["launchctl", "getenv", name]).stdout.strip() != ""
 
 
 def of(name: str, environ: Mapping[str, str]) -> Systemd | Launchd:
@@ -181,14 +180,22 @@ def of(name: str, environ: Mapping[str, str]) -> Systemd | Launchd:
     return Launchd(home) if name == "launchd" else Systemd(environ, home)
 
 
-def _is_ours(path: Path) -> bool:
+def systemctl_error(arguments: Sequence[str], done: subprocess.CompletedProcess[str]) -> str:
+    """Say in one line what systemctl would not do."""
+    words = one_line(done.stderr) or f"exit code {done.returncode}"
+    return f"systemctl {' '.join(arguments)}: {words}"
+
+
+def is_ours(path: Path) -> bool:
+    """Tell whether we have written this file."""
     try:
         return path.read_text().startswith(files.MARK)
     except OSError:
         return False
 
 
-def _run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+def run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a program of the service manager to its end."""
     try:
         return subprocess.run(
             argv, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=150

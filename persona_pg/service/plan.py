@@ -39,6 +39,8 @@ class Plan:
     is_embedded: bool
     # Goes into a file that only the user can read: addresses with passwords, keys.
     secrets: Mapping[str, str] = field(default_factory=dict)
+    # Folders that jobs work on.
+    writable: tuple[str, ...] = ()
 
 
 def make(
@@ -63,6 +65,7 @@ def make(
         stop_seconds=int(grace.total_seconds()) + _LAST_WORDS,
         is_embedded=not is_configured(settings),
         secrets=_recorded(settings, environ, passed),
+        writable=tuple(str(f) for f in (settings.vault_path, settings.root) if f is not None),
     )
 
 

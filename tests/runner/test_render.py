@@ -296,6 +296,9 @@ def test_a_secret_is_named_in_the_database_and_read_on_the_runners_machine(tmp_p
         return command(environ=ENVIRON | more, config=config, env=env).env["KEY"]
 
     assert key(CREDENTIALS_DIRECTORY=str(credentials)) == "from systemd"
+    # As a unit with LoadCredential=persona:FOLDER gives it.
+    (credentials / "key").rename(credentials / "persona_key")
+    assert key(CREDENTIALS_DIRECTORY=str(credentials)) == "from systemd"
     assert key() == "from home"
     assert (
         "CREDENTIALS_DIRECTORY"
