@@ -100,7 +100,7 @@ def test_an_endless_line_of_junk_costs_nothing(output_format, junk):
     assert seconds < 2  # 400 MB at far beyond 300 MB/s
 
 
-@pytest.mark.parametrize("output_format", OUTPUT_FORMATS)
+@pytest.mark.parametrize("output_format", ["claude-json", "gemini-stream-json", "plain"])
 @pytest.mark.parametrize("opening", [b'{"a":"', b"{", b"[{", b'{"a":[', b'[{"a":"\\'])
 def test_an_object_that_never_ends_is_bounded_and_followed_by_a_good_one(output_format, opening):
     good = output_with_answer(output_format, "yes").encode()
