@@ -58,6 +58,8 @@ class ClaimCycle:
         self._overdue_wait = _FIRST_WAIT
         # A notification may come while the answers are under way: they do not know of it.
         self._was_woken = False
+        # The last claim got all that it asked for: there may be more.
+        self.is_queue_deep = False
 
     def wake(self) -> None:
         """Start over: there may be work."""
@@ -121,6 +123,7 @@ class ClaimCycle:
             self._wait = _FIRST_WAIT
             return []
         jobs: list[dict[str, Any]] = (answers[0] if self.phase is Phase.CLAIM else answers[1]) or []
+        self.is_queue_deep = len(jobs) >= self._asked
         if self.phase is Phase.CLAIM:
             if len(jobs) < self._asked:
                 self.phase = Phase.HORIZON

@@ -11,15 +11,18 @@ from persona_pg.runner.session import StepError
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
-    from persona_pg.runner.execution import Execution
-    from persona_pg.runner.session import Answer, Step
+    from persona_pg.runner.exchange import Due
+    from persona_pg.runner.roster import Roster
+    from persona_pg.runner.session import Answer
 
 log = logging.getLogger("persona.runner")
 
 # Log lines wait so long for company before they go out by themselves.
 _FLUSH_SECONDS = 0.05
+# While jobs end so fast that others wait for their slots, results wait so long for company.
+_REPORT_SECONDS = 0.01
 # What the database refuses through no fault of ours, it is asked again after so long.
 _RESEND_SECONDS = 1.0
 
@@ -30,7 +33,7 @@ class Delivery:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        executions: Callable[[], Collection[Execution]],
+        roster: Roster,
         *,
         kick: Callable[[], None],
         is_verbose: bool,
@@ -40,10 +43,11 @@ class Delivery:
         # Outputs are not read: so many lines wait that jobs have to wait too.
         self.is_paused = False
         self._loop = loop
-        self._executions = executions
+        self._roster = roster
         self._kick = kick
         self._is_verbose = is_verbose
         self._flush_at: float | None = None
+        self._report_at: float | None = None
         self._resend_at = 0.0
         self._singles = False
 
@@ -51,17 +55,27 @@ class Delivery:
         """Return the loop's time when something is to go out; None: there is nothing."""
         if self.outbox.is_empty:
             return None
-        is_urgent = self.outbox.has_reports or self.outbox.has_full_batch
-        return max(0.0 if is_urgent else self._flush_at or 0.0, self._resend_at)
+        at = 0.0
+        if self.outbox.has_reports:
+            at = self._next_report_at()
+        elif not self.outbox.has_full_batch:
+            at = self._flush_at or 0.0
+        return max(at, self._resend_at)
 
-    def steps(
-        self, runner_id: str, now: float
-    ) -> list[tuple[list[Step], Callable[[list[Answer]], None]]]:
-        """Return what is to go out now, each with what its answer is to be given to."""
-        due: list[tuple[list[Step], Callable[[list[Answer]], None]]] = []
+    def _next_report_at(self) -> float:
+        if not self._roster.has_waiting:
+            return 0.0
+        if self._report_at is None:
+            self._report_at = self._loop.time() + _REPORT_SECONDS
+        return self._report_at
+
+    def steps(self, runner_id: str, now: float, *, has_company: bool = False) -> list[Due]:
+        """Return what is to go out now; *has_company*: something else goes out anyway."""
+        due: list[Due] = []
         next_at = self.next_at()
-        if next_at is None or now < next_at:
+        if next_at is None or now < (self._resend_at if has_company else next_at):
             return due
+        self._report_at = None
         self._flush_at = None
         count = 0
         if (lines := self.outbox.next_lines()) is not None:
@@ -81,7 +95,7 @@ class Delivery:
             log.error("dropped a log line that the database refuses: %s", answer.message)
         if self.is_paused and self.outbox.line_bytes < RESUME_BYTES:
             self.is_paused = False
-            for execution in self._executions():
+            for execution in self._roster:
                 execution.resume_output()
 
     def _reports_sent(self, answer: Answer) -> None:
@@ -117,5 +131,5 @@ class Delivery:
             self._kick()
         if not self.is_paused and self.outbox.line_bytes > PAUSE_BYTES:
             self.is_paused = True
-            for execution in self._executions():
+            for execution in self._roster:
                 execution.pause_output()

@@ -18,9 +18,9 @@ from persona_pg.runner.boottimer import BootTimer
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
-    from persona_pg.runner.execution import Execution
+    from persona_pg.runner.roster import Roster
 
 log = logging.getLogger("persona.runner")
 
@@ -34,21 +34,21 @@ class Fence:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        executions: Callable[[], Collection[Execution]],
+        roster: Roster,
         *,
         freeze: Callable[..., None],
         ask: Callable[[], None],
     ) -> None:
         """*freeze* stops the trees of children, *ask* sends a heartbeat as soon as possible."""
         self._freeze = freeze
-        self._executions = executions
+        self._roster = roster
         self._ask = ask
         self._timer = BootTimer(loop, self._look)
         self._armed_for: float | None = None
 
     def arm(self) -> None:
         """Look at all leases again: some have been renewed, or granted, or are gone."""
-        at = min((e.fence_at for e in self._executions() if not e.is_fenced), default=None)
+        at = min((e.fence_at for e in self._roster if not e.is_fenced), default=None)
         if at != self._armed_for:
             self._armed_for = at
             self._timer.arm(at)
@@ -59,7 +59,7 @@ class Fence:
 
     def _look(self) -> None:
         now = procfs.boottime()
-        late = [e for e in self._executions() if e.fence_at <= now and not e.is_fenced]
+        late = [e for e in self._roster if e.fence_at <= now and not e.is_fenced]
         asleep = [e for e in late if now - e.fence_at > _LATE_SECONDS and not e.is_suspended]
         if asleep:
             try:

@@ -39,7 +39,7 @@ _SLEEP_NOTICED_SECONDS = 1.0
 # After a sleep, the time a runner has to find out that its leases are still its own.
 AFTER_SLEEP_SECONDS = 120.0
 # Records are collected for so long: a busy runner does not wake its guardian for every job.
-_GATHER_SECONDS = 0.005
+_GATHER_SECONDS = 0.02
 _KILL_SECONDS = 1.0
 _LAST_KILL_SECONDS = 5.0
 _FDS_AT_MOST = 8

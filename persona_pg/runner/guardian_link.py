@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Mapping
 
+    from persona_pg.runner.spawn import Child
+
 # A guardian that takes in nothing while so much waits is as good as dead.
 _BACKLOG_BYTES = 1 << 20
 # What is no matter of life and death goes out with the next thing that is, or soon.
@@ -36,6 +38,8 @@ class GuardianLink:
         self._link = link
         self._loop: asyncio.AbstractEventLoop | None = None
         self._table: dict[int, tuple[int, int, float]] = {}
+        # Their processes are not known to the guardian yet.
+        self._started: dict[int, Child] = {}
         self._held: list[int] = []
         self._backlog = bytearray()
         self._incoming = b""
@@ -46,12 +50,16 @@ class GuardianLink:
 
     # -- what the runner says
 
-    def register(self, token: int, deadline: float, pid: int = 0, start_time: int = 0) -> None:
-        """Announce a job: before it is started without a pid, afterwards again with it."""
-        known = token in self._table
-        self._table[token] = (pid, start_time, deadline)
-        # The token alone finds everything: the pid may follow later.
-        self._tell(guardian.REGISTER, pid, start_time, token, deadline, lazily=known)
+    def register(self, token: int, deadline: float) -> None:
+        """Announce a job; `flush` sends it, which is to be done before the job is started."""
+        self._table[token] = (0, 0, deadline)
+        self._pack(guardian.REGISTER, 0, 0, token, deadline)
+        self._soon()
+
+    def started(self, token: int, child: Child) -> None:
+        """Say which process it is: soon, unless it ends at once.  The token alone finds it too."""
+        self._started[token] = child
+        self._soon()
 
     def renew(self, token: int, deadline: float) -> None:
         """Move the deadline of one job."""
@@ -64,12 +72,14 @@ class GuardianLink:
                 pid, started, _ = self._table[token]
                 self._table[token] = (pid, started, deadline)
                 self._pack(guardian.RENEW, 0, 0, token, deadline)
-        self._flush()
+        self.flush()
 
     def release(self, token: int) -> None:
         """Forget a job: nothing of it lives."""
+        self._started.pop(token, None)
         if self._table.pop(token, None) is not None:
-            self._tell(guardian.RELEASE, 0, 0, token, 0.0, lazily=True)
+            self._pack(guardian.RELEASE, 0, 0, token, 0.0)
+            self._soon()
 
     def hold(self, fd: int) -> None:
         """Let the guardian keep this descriptor open too: a lock is free when both are gone."""
@@ -78,7 +88,8 @@ class GuardianLink:
 
     def ping(self) -> None:
         """Ask for a sign of life, and notice if nobody is there."""
-        self._tell(guardian.PING, 0, 0, 0, 0.0)
+        self._pack(guardian.PING, 0, 0, 0, 0.0)
+        self.flush()
 
     # -- the line
 
@@ -122,40 +133,40 @@ class GuardianLink:
             self._send_held(fd)
         for token, (pid, started, deadline) in self._table.items():
             self._pack(guardian.REGISTER, pid, started, token, deadline)
-        self._flush()
+        self.flush()
         if self._loop is not None:
             self.attach(self._loop)
         return self.helper_pid
 
     def close(self) -> None:
         """Hang up: for a runner that ends."""
-        self._flush()
+        if self._lazy is not None:
+            self._lazy.cancel()
+        self.flush()
         self._disconnect()
 
-    def _tell(
-        self,
-        kind: int,
-        pid: int,
-        started: int,
-        token: int,
-        deadline: float,
-        *,
-        lazily: bool = False,
-    ) -> None:
-        self._pack(kind, pid, started, token, deadline)
-        if not lazily or self._loop is None:
-            self._flush()
+    def _soon(self) -> None:
+        if self._loop is None:
+            self._flush_lazy()
         elif self._lazy is None:
-            self._lazy = self._loop.call_later(_LAZY_SECONDS, self._flush)
+            self._lazy = self._loop.call_later(_LAZY_SECONDS, self._flush_lazy)
+
+    def _flush_lazy(self) -> None:
+        self._lazy = None
+        for token, child in self._started.items():
+            if token in self._table:
+                deadline = self._table[token][2]
+                self._table[token] = (child.pid, child.start_time, deadline)
+                self._pack(guardian.REGISTER, *self._table[token][:2], token, deadline)
+        self._started.clear()
+        self.flush()
 
     def _pack(self, kind: int, pid: int, started: int, token: int, deadline: float) -> None:
         if self._link is not None:
             self._backlog += guardian.RECORD.pack(kind, pid, started, token, deadline)
 
-    def _flush(self) -> None:
-        if self._lazy is not None:
-            self._lazy.cancel()
-            self._lazy = None
+    def flush(self) -> None:
+        """Send what has not been sent yet."""
         if self._link is None:
             return
         try:
@@ -174,10 +185,10 @@ class GuardianLink:
         if self._link is not None and self._loop is not None:
             self._loop.remove_writer(self._link.fileno())
             self._is_writing = False
-            self._flush()
+            self.flush()
 
     def _send_held(self, fd: int) -> None:
-        self._flush()
+        self.flush()
         if self._link is not None:
             record = guardian.RECORD.pack(guardian.HOLD, 0, 0, 0, 0.0)
             try:

@@ -7,8 +7,10 @@ everything else is asked of the database, which knows what the job may do (job_c
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 from persona_pg.model import new_job_id
@@ -18,7 +20,7 @@ from persona_pg.runner.jobsocket import JobSocket, failure
 from persona_pg.runner.jobwaits import Waits
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Mapping
 
     from persona_pg.runner.execution import Execution
     from persona_pg.runner.jobfolder import JobFolder
@@ -41,9 +43,9 @@ Answer = dict[str, Any]
 class _Client:
     """One execution at the desk."""
 
-    def __init__(self, execution: Execution, log_bytes: int) -> None:
+    def __init__(self, execution: Execution, socket: JobSocket, log_bytes: int) -> None:
+        self.socket = socket
         self.execution = execution
-        self.socket: JobSocket | None = None
         self.calls_left = _BURST
         self.counted_at = procfs.boottime()
         self.log_bytes_left = log_bytes
@@ -56,43 +58,51 @@ class JobDesk:
         self,
         folder: JobFolder,
         processes: Processes,
-        executions: Callable[[], Collection[Execution]],
         *,
+        begun: Callable[[], int],
         concurrency: Callable[[], int],
         kick: Callable[[], None],
         on_lent: Callable[[], None],
         on_progress: Callable[[], None],
     ) -> None:
         self.requests = JobRequests(kick=kick)
-        self.waits = Waits(self.requests, executions, concurrency=concurrency, on_lent=on_lent)
-        self.programs = str(folder.programs)
+        self.waits = Waits(self.requests, begun=begun, concurrency=concurrency, on_lent=on_lent)
+        self._programs = str(folder.programs)
         self._folder = folder
         self._processes = processes
         self._on_progress = on_progress
         self._clients: dict[Execution, _Client] = {}
+        self._sockets: list[JobSocket] = []  # that nobody uses now
 
-    def open(self, execution: Execution, log_bytes: int) -> str | None:
-        """Open the socket of an execution; returns its path, or None where there can be none."""
-        client = _Client(execution, log_bytes)
+    def open(
+        self, execution: Execution, env: Mapping[str, str], log_bytes: int
+    ) -> Mapping[str, str]:
+        """Open the socket of an execution; returns the environment that leads to it."""
         try:
-            client.socket = JobSocket(
-                self._folder.new_path(),
-                is_member=lambda pid: self._is_member(execution, pid),
-                answer=lambda request: self._answer(client, request),
-            )
+            socket = self._sockets.pop() if self._sockets else JobSocket(self._folder.new_path())
         except OSError as exc:
             # Most jobs never speak.
             log.warning("job %s has no socket: %s", execution.job["short_id"], exc)
-            return None
-        self._clients[execution] = client
-        return client.socket.path
+            return env
+        client = self._clients[execution] = _Client(execution, socket, log_bytes)
+        socket.begin(
+            functools.partial(self._is_member, execution), functools.partial(self._answer, client)
+        )
+        programs = f"{self._programs}{os.pathsep}{env.get('PATH', os.defpath)}"
+        return {**env, "PERSONA_SOCKET": socket.path, "PATH": programs}
 
     def close(self, execution: Execution) -> None:
-        """Close it."""
+        """Close it: the next execution may have it."""
         self.waits.forget(execution)
         client = self._clients.pop(execution, None)
-        if client is not None and client.socket is not None:
-            client.socket.close()
+        if client is not None:
+            client.socket.end()
+            self._sockets.append(client.socket)
+
+    def close_all(self) -> None:
+        """Listen to nobody any more."""
+        for socket in self._sockets:
+            socket.close()
 
     def _is_member(self, execution: Execution, pid: int) -> bool:
         child = execution.child

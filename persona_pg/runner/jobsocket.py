@@ -17,6 +17,8 @@ import struct
 import sys
 from typing import TYPE_CHECKING, Any
 
+from persona_pg.runner.readers import readers
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -39,43 +41,61 @@ def failure(code: str, message: str) -> Answer:
     return {"ok": False, "error": error}
 
 
-class JobSocket:
-    """Listens for the processes of one job."""
+_DENIED = failure("denied", "only processes of this job may use its socket")
 
-    def __init__(
-        self,
-        path: str,
-        *,
-        is_member: Callable[[int], bool],
-        answer: Callable[[Answer], Awaitable[Answer]],
-    ) -> None:
+
+def _nobody(_pid: int) -> bool:
+    return False
+
+
+class JobSocket:
+    """Listens for the processes of one job at a time; made once, used for one after the other.
+
+    Making a socket and removing it takes longer than many a job, and few jobs ever speak.
+    """
+
+    def __init__(self, path: str) -> None:
         self.path = path
-        self._is_member = is_member
-        self._answer = answer
+        self._is_member: Callable[[int], bool] = _nobody
+        self._answer: Callable[[Answer], Awaitable[Answer]] | None = None
         self._loop = asyncio.get_running_loop()
+        self._readers = readers()
         self._tasks: set[asyncio.Task[None]] = set()
         self._buffered = 0
         self._listener = socket.socket(socket.AF_UNIX)
         try:
             self._listener.setblocking(False)
             self._listener.bind(path)
-            os.chmod(path, 0o600)  # noqa: PTH101 - this is on the way of every job's start
+            os.chmod(path, 0o600)  # noqa: PTH101 - this is on the way of a job's start
             self._listener.listen(_BACKLOG)
         except BaseException:
             self._listener.close()
             raise
-        self._loop.add_reader(self._listener, self._accept)
+        self._fd = self._listener.fileno()
+        self._readers.add(self._fd, self._accept)
 
-    def close(self) -> None:
-        """Hang up: the job has ended."""
-        if self._listener.fileno() < 0:
-            return
-        self._loop.remove_reader(self._listener)
-        self._listener.close()
-        with contextlib.suppress(OSError):
-            os.unlink(self.path)  # noqa: PTH108 - as above
+    def begin(
+        self, is_member: Callable[[int], bool], answer: Callable[[Answer], Awaitable[Answer]]
+    ) -> None:
+        """Listen for the processes of a job that begins."""
+        self._is_member = is_member
+        self._answer = answer
+
+    def end(self) -> None:
+        """Hang up: the job has ended.  Whoever still knocks is turned away."""
+        self._is_member = _nobody
+        self._answer = None
         for task in self._tasks:
             task.cancel()
+
+    def close(self) -> None:
+        """Listen no more."""
+        self.end()
+        if self._listener.fileno() >= 0:
+            self._readers.remove(self._fd)
+            self._listener.close()
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)  # noqa: PTH108 - as above
 
     def _accept(self) -> None:
         try:
@@ -84,30 +104,38 @@ class JobSocket:
             return
         except OSError:
             # No descriptors left, most likely: it stays in the backlog for a moment.
-            self._loop.remove_reader(self._listener)
+            self._readers.remove(self._fd)
             self._loop.call_later(_REST_SECONDS, self._accept_again)
             return
         connection.setblocking(False)
-        task = self._loop.create_task(self._serve(connection))
+        # For the job of this moment: it may be another one's turn when this runs.
+        serving = self._serve(connection, self._is_member, self._answer)
+        task = self._loop.create_task(serving)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: connection.close())  # also where it never began
 
     def _accept_again(self) -> None:
         if self._listener.fileno() >= 0:
-            self._loop.add_reader(self._listener, self._accept)
+            self._readers.add(self._fd, self._accept)
 
-    async def _serve(self, connection: socket.socket) -> None:
+    async def _serve(
+        self,
+        connection: socket.socket,
+        is_member: Callable[[int], bool],
+        answer: Callable[[Answer], Awaitable[Answer]] | None,
+    ) -> None:
         with connection, contextlib.suppress(OSError, TimeoutError):
-            refusal = self._refusal(connection)
-            if refusal is not None:
-                await self._send(connection, refusal)
+            refusal = self._refusal(connection, is_member)
+            if refusal is not None or answer is None:
+                await self._send(connection, refusal or _DENIED)
                 return
             buffer = bytearray()
             while (line := await self._line(connection, buffer)) is not None:
-                answer = await self._answered(connection, line)
-                if answer is None:
+                said = await self._answered(connection, line, answer)
+                if said is None:
                     return
-                await self._send(connection, answer)
+                await self._send(connection, said)
 
     async def _line(self, connection: socket.socket, buffer: bytearray) -> bytes | None:
         """Return the next line; None: there is none, or it is too long."""
@@ -130,15 +158,22 @@ class JobSocket:
         del buffer[: at + 1]
         return line
 
-    def _refusal(self, connection: socket.socket) -> Answer | None:
+    def _refusal(
+        self, connection: socket.socket, is_member: Callable[[int], bool]
+    ) -> Answer | None:
         pid, uid = _peer(connection)
-        if uid != os.getuid() or not self._is_member(pid):
-            return failure("denied", "only processes of this job may use its socket")
+        if uid != os.getuid() or not is_member(pid):
+            return _DENIED
         if len(self._tasks) > _CONNECTIONS:
             return failure("busy", f"{_CONNECTIONS} requests of this job are under way")
         return None
 
-    async def _answered(self, connection: socket.socket, line: bytes) -> Answer | None:
+    async def _answered(
+        self,
+        connection: socket.socket,
+        line: bytes,
+        answer: Callable[[Answer], Awaitable[Answer]],
+    ) -> Answer | None:
         """Answer a request, unless whoever made it goes away meanwhile: None."""
         try:
             request = json.loads(line.decode("utf-8", "replace"))
@@ -150,7 +185,7 @@ class JobSocket:
             return failure("invalid", "a request is a JSON object with a command, in one line")
         if not isinstance(request.setdefault("body", {}), dict):
             return failure("invalid", "the body of a request is a JSON object")
-        work = asyncio.ensure_future(self._answer(request))
+        work = asyncio.ensure_future(answer(request))
         gone = asyncio.ensure_future(_hung_up(connection))
         try:
             await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)

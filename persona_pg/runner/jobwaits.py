@@ -12,7 +12,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable
 
     from persona_pg.runner.execution import Execution
     from persona_pg.runner.jobrequests import JobRequests
@@ -28,13 +28,13 @@ class Waits:
     def __init__(
         self,
         requests: JobRequests,
-        executions: Callable[[], Collection[Execution]],
         *,
+        begun: Callable[[], int],
         concurrency: Callable[[], int],
         on_lent: Callable[[], None],
     ) -> None:
         self._requests = requests
-        self._executions = executions
+        self._begun = begun
         self._concurrency = concurrency
         self._on_lent = on_lent
         self._open: dict[Execution, int] = {}
@@ -49,7 +49,7 @@ class Waits:
         return self._active() + len(self._returning)
 
     def _active(self) -> int:
-        return len(self._executions()) - len(self._lent)
+        return self._begun() - len(self._lent)
 
     def look(self) -> None:
         """Ask again for whatever is waited for: something may have ended."""

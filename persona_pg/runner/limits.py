@@ -27,10 +27,11 @@ from persona_pg.settings import format_size
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from persona_pg.runner.execution import Execution
     from persona_pg.runner.process import Child, Exit, Processes
+    from persona_pg.runner.roster import Roster
 
 log = logging.getLogger("persona.runner")
 
@@ -123,11 +124,11 @@ class LimitWatch:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        executions: Callable[[], Collection[Execution]],
+        roster: Roster,
         processes: Processes,
     ) -> None:
         self._loop = loop
-        self._executions = executions
+        self._roster = roster
         self._processes = processes
         self._timer: asyncio.TimerHandle | None = None
 
@@ -142,7 +143,7 @@ class LimitWatch:
             self._timer.cancel()
 
     def _watched(self) -> list[Execution]:
-        return [e for e in self._executions() if e.limits.is_watched and e.reason != "limit"]
+        return [e for e in self._roster if e.limits.is_watched and not e.has_exceeded]
 
     def _look(self) -> None:
         self._timer = None

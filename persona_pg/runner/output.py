@@ -10,11 +10,13 @@ import asyncio
 import codecs
 import contextlib
 import errno
+import functools
 import os
 import time
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from persona_pg.runner import procfs
+from persona_pg.runner.readers import readers
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -212,12 +214,12 @@ class OutputPump:
     def _watch(self) -> None:
         for pipe in self._pipes:
             if pipe.fd >= 0 and not pipe.is_watched and not self._is_paused:
-                self._loop.add_reader(pipe.fd, self._readable, pipe)
+                readers().add(pipe.fd, functools.partial(self._readable, pipe))
                 pipe.is_watched = True
 
     def _unwatch(self, pipe: _Pipe) -> None:
         if pipe.is_watched:
-            self._loop.remove_reader(pipe.fd)
+            readers().remove(pipe.fd)
             pipe.is_watched = False
 
     def _readable(self, pipe: _Pipe) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import functools
 import os
 import resource
 import signal
@@ -20,6 +21,7 @@ from typing import NamedTuple
 
 from persona_pg.runner import procfs, tree
 from persona_pg.runner.control import Control, members, remove_group
+from persona_pg.runner.readers import readers
 from persona_pg.runner.spawn import (
     Child,
     ChildSpec,
@@ -57,19 +59,31 @@ class Usage(NamedTuple):
 class _Ward:
     """A child with what is being done about it."""
 
-    __slots__ = ("child", "exited", "gone", "kill_at", "killed_at", "strays", "told", "tree")
+    __slots__ = (
+        "_tree", "child", "exited", "gone", "group", "kill_at", "killed_at", "strays", "told",
+    )  # fmt: skip
 
-    def __init__(self, child: Child, gone: asyncio.Future[Exit]) -> None:
+    def __init__(self, child: Child, group: str, gone: asyncio.Future[Exit]) -> None:
         self.child = child
-        self.tree = tree.Tree(
-            child.pid, child.start_time, child.token, child.mark, group_is_ours=True
-        )
+        self.group = group  # its control group, if it has one
+        self._tree: tree.Tree | None = None
         self.gone = gone
         self.exited: asyncio.Future[None] | None = None
         self.told: str | None = None  # who was there when SIGTERM was sent last
         self.kill_at: float | None = None  # set: it is being ended
         self.killed_at: float | None = None
         self.strays: set[int] = set()
+
+    @property
+    def tree(self) -> tree.Tree:
+        """What is known of its processes; made when somebody has to look at them at all."""
+        if self._tree is None:
+            child = self.child
+            self._tree = tree.Tree(
+                child.pid, child.start_time, child.token, child.mark, group_is_ours=True
+            )
+            self._tree.cgroup = self.group
+        return self._tree
 
 
 class Processes:
@@ -136,10 +150,9 @@ class Processes:
                 remove_group(group)
             raise
         loop = asyncio.get_running_loop()
-        ward = self._wards[child.pid] = _Ward(child, loop.create_future())
-        ward.tree.cgroup = group
+        ward = self._wards[child.pid] = _Ward(child, group, loop.create_future())
         if child.pidfd >= 0:
-            loop.add_reader(child.pidfd, self._leader_ended, ward)
+            readers().add(child.pidfd, functools.partial(self._leader_ended, ward))
         else:
             loop.call_later(_POLL_SECONDS, self._poll_leader, ward)
         return child
@@ -262,7 +275,7 @@ class Processes:
     def _leader_ended(self, ward: _Ward) -> None:
         child = ward.child
         if child.pidfd >= 0:
-            asyncio.get_running_loop().remove_reader(child.pidfd)
+            readers().remove(child.pidfd)
         child.has_exited = True
         if ward.exited is not None and not ward.exited.done():
             ward.exited.set_result(None)
@@ -300,7 +313,7 @@ class Processes:
         ended, self._ended = self._ended, {}
         for ward in ended:
             is_alone = not any(owner is ward for owner in self._claimed.values())
-            if is_alone and not (ward.tree.cgroup and members(ward.tree.cgroup)):
+            if is_alone and not (ward.group and members(ward.group)):
                 self._finish(ward)
             elif ward.kill_at is None:
                 self._begin_end(ward, ward.child.stray_grace)
@@ -404,12 +417,12 @@ class Processes:
         else:
             child.exit = Exit(128 - code, -code, strays, survivors)
         if child.pidfd >= 0:
-            asyncio.get_running_loop().remove_reader(child.pidfd)
+            readers().remove(child.pidfd)
             os.close(child.pidfd)
             child.pidfd = -1
         child.has_exited = True
-        if ward.tree.cgroup:
-            remove_group(ward.tree.cgroup)
+        if ward.group:
+            remove_group(ward.group)
         if ward.exited is not None and not ward.exited.done():
             ward.exited.set_result(None)
         ward.gone.set_result(child.exit)
@@ -483,7 +496,7 @@ class Processes:
                     tree.signal_all(ward.tree, members, snapshot, signal.SIGCONT)
                 self._watch(members)
         for ward in late:
-            self._control.kill(ward.tree.cgroup, ward.child.token or 0)
+            self._control.kill(ward.group, ward.child.token or 0)
         if late:
             self._watch(tree.kill_round([ward.tree for ward in late]))
 
@@ -501,7 +514,7 @@ class Processes:
                 pidfd = procfs.open_process(process.pid, process.start_time)
             if pidfd is not None:
                 self._watched[process.pid] = pidfd
-                asyncio.get_running_loop().add_reader(pidfd, self._member_ended, process.pid)
+                readers().add(pidfd, functools.partial(self._member_ended, process.pid))
 
     def _member_ended(self, pid: int) -> None:
         self._unwatch(pid)
@@ -509,5 +522,5 @@ class Processes:
 
     def _unwatch(self, pid: int) -> None:
         pidfd = self._watched.pop(pid)
-        asyncio.get_running_loop().remove_reader(pidfd)
+        readers().remove(pidfd)
         os.close(pidfd)

@@ -9,7 +9,8 @@ import resource
 import signal
 import stat
 import sys
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from persona_pg.runner import procfs
@@ -31,6 +32,11 @@ _SHORTAGES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
 _FIRST_OWN_DESCRIPTOR = 3
 _SECONDS_BETWEEN_SEALS = 1.0
 
+# Where a program was found is believed for so long: a PATH of twelve folders is 12 looks a job.
+_FOUND_SECONDS = 1.0
+_FOUND_AT_MOST = 200
+_found: dict[tuple[str, str, str], tuple[str, float]] = {}
+
 
 class SpawnError(Exception):
     """The program could not be started; nothing of it has run."""
@@ -44,6 +50,12 @@ class SpawnError(Exception):
     def is_transient(self) -> bool:
         """Whether the machine, not the job, is what failed."""
         return self.kind == "resources"
+
+    def words(self, runner: str) -> str:
+        """Say what is wrong, and where: another runner may have the program."""
+        if self.kind == "not_found":
+            return f"program '{self.program}' not found on PATH of runner {runner}"
+        return str(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +98,6 @@ class Child:
     """A started program: leader of its own session and process group, and not yet reaped."""
 
     pid: int
-    start_time: int
     token: int | None
     mark: str | None
     pidfd: int
@@ -95,6 +106,14 @@ class Child:
     stray_grace: float
     has_exited: bool = False
     exit: Exit | None = None
+    _start_time: int | None = field(default=None, init=False)
+
+    @property
+    def start_time(self) -> int:
+        """When it started; not read before somebody asks, while it cannot be another one's pid."""
+        if self._start_time is None:
+            self._start_time = 0 if self.exit else procfs.start_time(self.pid) or 0
+        return self._start_time
 
     @property
     def pgid(self) -> int:
@@ -116,10 +135,22 @@ def find_program(name: str, env: Mapping[str, str], cwd: str | Path | None = Non
     """Return the path of a program, as the child with this PATH and directory would find it."""
     base = os.fspath(cwd) if cwd is not None else ""
     if os.sep in name:
-        candidates = [os.path.join(base, name)]  # noqa: PTH118 "./x" must keep its dot
-    else:
-        path = env.get("PATH", os.defpath)
-        candidates = [os.path.join(base, part, name) for part in path.split(os.pathsep)]  # noqa: PTH118
+        return _first_program([os.path.join(base, name)], name)  # noqa: PTH118 "./x" keeps its dot
+    path = env.get("PATH", os.defpath)
+    key = name, path, base
+    found, until = _found.get(key, ("", 0.0))
+    now = time.monotonic()
+    if now < until and os.access(found, os.X_OK):
+        return found
+    folders = path.split(os.pathsep)
+    found = _first_program([os.path.join(base, part, name) for part in folders], name)  # noqa: PTH118
+    if len(_found) >= _FOUND_AT_MOST:
+        _found.clear()
+    _found[key] = found, now + _FOUND_SECONDS
+    return found
+
+
+def _first_program(candidates: list[str], name: str) -> str:
     seen = None
     for candidate in candidates:
         try:
@@ -173,7 +204,6 @@ def spawn(spec: ChildSpec, token: int | None) -> Child:
         os.set_blocking(err_read, False)
         return Child(
             pid=pid,
-            start_time=procfs.start_time(pid) or 0,
             token=inherited,
             mark=spec.mark or spec.env.get("PERSONA_JOB_ID"),
             pidfd=os.pidfd_open(pid) if sys.platform == "linux" else -1,

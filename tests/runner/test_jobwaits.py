@@ -27,7 +27,7 @@ class World:
         self.requests = JobRequests(kick=lambda: None)
         self.waits = Waits(
             self.requests,
-            lambda: self.executions,
+            begun=lambda: len(self.executions),
             concurrency=lambda: concurrency,
             on_lent=self.on_lent,
         )

@@ -52,12 +52,14 @@ asyncio.run(main())
 """
 
 GUARDIAN = """
+from types import SimpleNamespace
 from persona_pg.runner import guardian, procfs
 
 def child_main(link):
     assert sys.platform == "darwin"
     child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
-    link.register(7, procfs.boottime() + 1000, child.pid, procfs.start_time(child.pid))
+    link.register(7, procfs.boottime() + 1000)
+    link.started(7, SimpleNamespace(pid=child.pid, start_time=procfs.start_time(child.pid)))
     print(child.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 

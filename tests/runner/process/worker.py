@@ -18,7 +18,7 @@ def child_main(link):
     return asyncio.run(serve(link, asyncio, signal))
 
 
-async def serve(link, asyncio, signal):  # noqa: C901 a list of commands
+async def serve(link, asyncio, signal):  # noqa: C901, PLR0915 a list of commands
     from proctest import ENV
 
     from persona_pg.runner import lockfile, procfs
@@ -51,9 +51,10 @@ async def serve(link, asyncio, signal):  # noqa: C901 a list of commands
         if command == "spawn":  # spawn SECONDS SCRIPT: the deadline is so far away
             token = processes.new_token()
             link.register(token, procfs.boottime() + float(rest[0]))
+            link.flush()
             script = rest[1].encode().decode("unicode_escape")
             child = processes.spawn(ChildSpec(["sh", "-c", script], ENV, token=token))
-            link.register(token, procfs.boottime() + float(rest[0]), child.pid, child.start_time)
+            link.started(token, child)
             OutputPump(child, limit_bytes=1 << 20, on_line=lambda stream, text, partial: say(text))
             children.append(child)
             say("token", token)
