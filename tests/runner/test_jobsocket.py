@@ -13,9 +13,9 @@ import pytest
 
 CLIENT = Path(__file__).resolve().parents[2] / "persona_pg" / "job_client.py"
 CHAIN = """
-case {payload.level} in
+case $1 in
   3) persona-job progress 50 'half way'; echo deep; persona-job result '"bottom"' ;;
-  *) persona-job delegate -a chain -t t --payload "{\\"level\\": $(({payload.level} + 1))}" --wait ;;
+  *) persona-job delegate -a chain -t t --payload "{\\"level\\": $(($1 + 1))}" --wait ;;
 esac
 """
 
@@ -24,12 +24,12 @@ esac
 def agent(conn):
     """Register an agent that runs a shell script with placeholders."""
 
-    def make(name, script, **options):
+    def make(name, script, *arguments, **options):
         options = {"may_delegate_to": [name], "workdir": "/"} | options
         named = ", ".join(f"{key} => %({key})s" for key in options)
         conn.execute(
             f"select persona.register_agent(%(name)s, argv => %(argv)s, {named})",
-            {"name": name, "argv": ["/bin/sh", "-c", script], **options},
+            {"name": name, "argv": ["/bin/sh", "-c", script, "sh", *arguments], **options},
         )
 
     return make
@@ -48,9 +48,8 @@ def asked_by_a_stranger(path):
 
 
 def test_three_levels_wait_for_each_other_with_one_slot(jobs, agent, worker, cli):
-    script = CHAIN.replace("{\\", "{{\\").replace("1))}", "1))}}")
     # Also where the agent itself may run only once at a time.
-    agent("chain", script, max_concurrent=1)
+    agent("chain", braces(CHAIN), "{payload.level}", max_concurrent=1)
     top = jobs.create("t", {"level": 0}, agent="chain")
     later = jobs.create("t", {"level": 3}, agent="chain")
     worker("--concurrency", 1)

@@ -48,7 +48,10 @@ def limited(conn, jobs, worker, ready, tmp_path):
     ready(worker("--concurrency", "5"))
 
     def start(name, code, **limits):
-        register = "select persona.register_agent(%s, argv => %s, workdir => %s, max_attempts => 1)"
+        register = (
+            "select persona.register_agent(%s, argv => %s, workdir => %s, max_attempts => 1,"
+            " admin_only => true)"
+        )
         conn.execute(register, (name, ["{payload.argv...}"], str(tmp_path)))
         conn.execute("select persona.update_agent(%s, %s)", (name, json.dumps(limits)))
         return jobs.python(code, agent=name)
