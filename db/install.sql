@@ -168,6 +168,8 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_own_runner.sql
 \ir functions/internal/_park_for_money.sql
 \ir functions/internal/_parked_names.sql
+\ir functions/internal/_pick_from_place.sql
+\ir functions/internal/_remember_place.sql
 \ir functions/internal/_pick_jobs.sql
 \ir functions/internal/_plant_job.sql
 \ir functions/internal/_raise.sql

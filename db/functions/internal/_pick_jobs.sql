@@ -22,26 +22,43 @@ declare
   v_needs_room boolean;
   v_has_maximum boolean;
   v_admitted record;
+  v_place jsonb := nullif(current_setting('persona.claim_place', true), '')::jsonb;
+  v_walked bigint;
 begin
   parked := false;
-  select array_agg(c.seq order by c.priority desc, c.run_at, c.seq),
-    array_agg(c.job_id order by c.priority desc, c.run_at, c.seq),
-    bool_or(c.lock_key is not null)
-  into seqs, ids, v_has_keys
-  from (
-    select e.seq, e.job_id, e.priority, e.run_at, e.lock_key
-    from unnest(p_agents, p_limits) as a (name, free)
-    cross join lateral (
-      select q.seq, q.job_id, q.priority, q.run_at, q.lock_key
-      from persona.job_queue as q
-      where q.agent = a.name and q.waits_on is null
-      order by q.priority desc, q.run_at, q.seq
-      limit a.free
-      for update skip locked
-    ) as e
-    order by e.priority desc, e.run_at, e.seq
-    limit p_max
-  ) as c;
+  if v_place is not null then
+    select p.seqs, p.ids, p.has_keys into seqs, ids, v_has_keys
+    from persona._pick_from_place(v_place, p_agents, p_limits, p_max) as p;
+    if seqs is not null then
+      perform persona._remember_place(v_place, seqs, null, false);
+    end if;
+  end if;
+  if seqs is null then
+    v_walked := pg_stat_get_xact_tuples_returned('persona.job_queue_ready_idx'::regclass);
+    select array_agg(c.seq order by c.priority desc, c.run_at, c.seq),
+      array_agg(c.job_id order by c.priority desc, c.run_at, c.seq),
+      bool_or(c.lock_key is not null)
+    into seqs, ids, v_has_keys
+    from (
+      select e.seq, e.job_id, e.priority, e.run_at, e.lock_key
+      from unnest(p_agents, p_limits) as a (name, free)
+      cross join lateral (
+        select q.seq, q.job_id, q.priority, q.run_at, q.lock_key
+        from persona.job_queue as q
+        where q.agent = a.name and q.waits_on is null
+        order by q.priority desc, q.run_at, q.seq
+        limit a.free
+        for update skip locked
+      ) as e
+      order by e.priority desc, e.run_at, e.seq
+      limit p_max
+    ) as c;
+    v_walked := pg_stat_get_xact_tuples_returned('persona.job_queue_ready_idx'::regclass) - v_walked;
+    -- With far fewer it is not worth the trouble.
+    if v_place is not null or v_walked > 500 + 2 * cardinality(seqs) then
+      perform persona._remember_place(v_place, seqs, v_walked, true);
+    end if;
+  end if;
 
   if v_has_keys then
     v_keys := array[]::text[];
