@@ -3,6 +3,8 @@
 -- The report counts only while its lease is held (P3): job and lease are locked first, job before lease. A report
 -- repeated after its answer was lost is answered as repeated; one that comes after the lease was lost changes
 -- nothing but is kept as stale_result of its attempt.
+-- What is looked up by its key is fenced (offset 0) or asked for as a range of one: a plan that was made while a table
+-- was empty may read the whole of it later otherwise, at each report, until somebody analyzes the table.
 -- outcome: completed; failed, timeout, idle_timeout (what follows is in failure_policies; by default counted attempts,
 -- retried while some are left); cancelled, held (a requested stop); rate_limited, given_back, orphaned (not counted).
 create or replace function persona._settle(p_runner_id uuid, p_items jsonb)
@@ -88,9 +90,11 @@ begin
           and (i.outcome in ('completed', 'cancelled') or coalesce(p.action not in ('wait', 'hold'), true))
           and not (j.cancel_requested_at is not null and j.stop_as = 'held' and i.outcome <> 'completed') as is_counted
       from item as i
-      join persona.job_leases as l
-        on l.job_id = i.job_id and l.lease = i.lease and l.runner_id is not distinct from p_runner_id
-      join persona.jobs as j on j.id = i.job_id and j.status = 'running'
+      cross join lateral (
+        select o.* from persona.job_leases as o
+        where o.job_id = i.job_id and o.lease = i.lease and o.runner_id is not distinct from p_runner_id offset 0) as l
+      cross join lateral (
+        select o.* from persona.jobs as o where o.id = i.job_id and o.status = 'running' offset 0) as j
       left join persona.agents as a on a.name = j.agent
       -- Whoever drives a job from outside decides itself what a failure leads to.
       left join persona.failure_policies as p
@@ -154,7 +158,7 @@ begin
           cancel_force = false, stop_as = null,
           updated_at = greatest(now(), j.updated_at + interval '1 microsecond')
       from decided as d
-      where j.id = d.job_id
+      where j.id between d.job_id and d.job_id
     ), freed as (
       delete from persona.job_leases as l where l.job_id = any(array(select d.job_id from decided as d))
     ), remembered as (
@@ -183,17 +187,20 @@ begin
           else i.cost_usd end as late_cost, i.model, i.tokens, i.session_id,
         to_jsonb(i) - 'is_known' - 'job_id' - 'lease' as report
       from item as i
-      left join persona.job_attempts as a on a.job_id = i.job_id and a.lease = i.lease
-      -- A join and no subquery, which the planner would hash with all leases in it.
-      left join persona.job_leases as l
-        on l.job_id = i.job_id and l.lease = i.lease and l.runner_id is not distinct from p_runner_id
+      left join lateral (
+        select o.job_id from persona.job_leases as o
+        where o.job_id = i.job_id and o.lease = i.lease and o.runner_id is not distinct from p_runner_id offset 0
+      ) as l on true
+      left join lateral (
+        select o.* from persona.job_attempts as o
+        where l.job_id is null and o.job_id = i.job_id and o.lease = i.lease offset 0) as a on true
       where l.job_id is null or not coalesce(i.is_known, false)
     ), kept as (
       update persona.job_attempts as a
       set stale_result = t.report, cost_usd = coalesce(t.late_cost, a.cost_usd),
           session_id = coalesce(a.session_id, t.session_id)
       from late as t
-      where t.status = 'lost' and t.is_new and a.job_id = t.job_id and a.lease = t.lease
+      where t.status = 'lost' and t.is_new and a.job_id between t.job_id and t.job_id and a.lease = t.lease
     ), booked as (
       insert into persona.cost_ledger (
         job_id, root_job_id, lease, agent, job_type, business, kind, amount_usd, model, tokens)
@@ -205,7 +212,8 @@ begin
       union all
       -- What came too late was spent all the same.
       select t.job_id, j.root_job_id, t.lease, j.agent, j.job_type, j.business, 'booked', t.late_cost, t.model, t.tokens
-      from late as t join persona.jobs as j on j.id = t.job_id
+      from late as t
+      cross join lateral (select o.* from persona.jobs as o where o.id = t.job_id offset 0) as j
       where t.status = 'lost' and t.is_new and t.late_cost is not null
     )
     select d.job_id, d.lease, 'ok', d.new_status from decided as d

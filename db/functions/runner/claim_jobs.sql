@@ -90,7 +90,8 @@ begin
     v_limited := array(
       select a.name from persona.agents as a
       where a.name = any(v_runner.limited)
-        and exists (select from persona.job_queue as q where q.agent = a.name and q.waits_on is null)
+        -- Not exists: that is joined, and may read the whole queue.
+        and (select true from persona.job_queue as q where q.agent = a.name and q.waits_on is null limit 1)
       order by a.name for no key update skip locked);
   end if;
 

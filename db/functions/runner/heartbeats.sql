@@ -4,7 +4,9 @@
 create or replace function persona.heartbeats(runner_id uuid, beats jsonb)
 returns table (job_id uuid, lease bigint, directive text, reason text, force boolean)
 language plpgsql volatile security definer
-set search_path = pg_catalog, persona, pg_temp as $$
+set search_path = pg_catalog, persona, pg_temp
+set enable_seqscan = off
+set jit = off as $$
 #variable_conflict use_column
 begin
   perform persona._own_runner(heartbeats.runner_id);
@@ -29,7 +31,9 @@ begin
           cpu_percent = coalesce(b.cpu_percent, l.cpu_percent), memory_mb = coalesce(b.memory_mb, l.memory_mb),
           progress = coalesce(b.progress, l.progress), progress_text = coalesce(b.progress_text, l.progress_text)
       from beat as b
-      where l.job_id = b.job_id and l.lease = b.lease and l.runner_id is not distinct from heartbeats.runner_id
+      -- As a range of one, and the runner not as an index would know it: by key, whatever the plan was made for.
+      where l.job_id between b.job_id and b.job_id and l.lease = b.lease
+        and l.runner_id is not distinct from heartbeats.runner_id
       returning l.job_id, l.lease, l.stop_requested, l.stop_force
     )
     select w.job_id, w.lease, case when w.stop_requested then 'cancel' else 'keep' end,

@@ -22,14 +22,14 @@ begin
     select from persona.runners as r
     join persona.open_agents as a on r.agents is null or a.name = any(r.agents)
     where r.id = idle_state.runner_id and r.ended_at is null and r.drain_requested_at is null
-      and (
-        exists (select from persona.job_queue as q where q.agent = a.name and q.waits_on is null)
-        or exists (
-          select from persona.job_queue as q
-          where q.waits_on = 'time' and q.run_at <= now() and q.agent = a.name)
-        or (cardinality(v_open) > 0 and exists (
-          select from persona.job_queue as q
-          where q.waits_on = 'limit' and q.parked_for = any(v_open) and q.agent = a.name)))
+      -- Not exists: that may be answered from a hash of the whole queue.
+      and coalesce(
+        (select true from persona.job_queue as q where q.agent = a.name and q.waits_on is null limit 1),
+        (select true from persona.job_queue as q
+         where q.waits_on = 'time' and q.run_at <= now() and q.agent = a.name limit 1),
+        cardinality(v_open) > 0 and (
+          select true from persona.job_queue as q
+          where q.waits_on = 'limit' and q.parked_for = any(v_open) and q.agent = a.name limit 1))
       and (a.max_concurrent is null or a.max_concurrent > (
         select count(*) from persona.job_leases as l where l.agent = a.name)))
   into claimable;
