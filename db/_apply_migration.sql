@@ -1,7 +1,8 @@
--- Applies migrations/:migration once. Part of install.sql; never run alone.
-select not exists (
-  select from persona.schema_migrations as m where m.name = :'migration'
-) as is_new \gset
+-- Applies migrations/:migration once, or leaves it for later. Part of install.sql; never run alone.
+select case
+  when exists (select from persona.schema_migrations as m where m.name = :'migration') then false
+  else persona._may_apply(:'migration')
+end as is_new \gset
 \if :is_new
   \ir migrations/:migration
   insert into persona.schema_migrations (name) values (:'migration');

@@ -15,6 +15,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir bootstrap.sql
 \ir functions/internal/_new_id.sql
 \ir functions/internal/_caller.sql
+\ir functions/internal/_may_apply.sql
 
 \set migration 0001_settings.sql
 \ir _apply_migration.sql
@@ -57,6 +58,8 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \set migration 0020_tenants.sql
 \ir _apply_migration.sql
 \set migration 0021_budgets.sql
+\ir _apply_migration.sql
+\set migration 0022_protocol_2.sql
 \ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
@@ -289,6 +292,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/admin/cleanup_old_jobs.sql
 \ir functions/admin/close_gate.sql
 \ir functions/admin/create_schedule.sql
+\ir functions/admin/drain_outdated_runners.sql
 \ir functions/admin/drain_runner.sql
 \ir functions/admin/import_jobs.sql
 \ir functions/admin/import_logs.sql

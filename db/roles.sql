@@ -75,7 +75,7 @@ declare
       "create_child_job", "runner_directive", "idle_horizon", "is_settled", "idle_state", "open_connection", "job_call",
       "tick", "schedules_to_plan", "plan_schedules"],
     "persona_admin": [
-      "register_agent", "update_agent", "set_agent_active", "drain_runner", "cleanup_old_jobs", "rebuild_queue",
+      "register_agent", "update_agent", "set_agent_active", "drain_runner", "drain_outdated_runners", "cleanup_old_jobs", "rebuild_queue",
       "set_setting", "recover_hung_jobs", "tick", "import_jobs", "import_logs", "register_job_type",
       "set_alert_rule", "remove_alert_rule", "test_alert", "create_schedule", "update_schedule", "pause_schedule",
       "resume_schedule", "remove_schedule", "schedules_to_plan", "plan_schedules", "open_gate", "close_gate",

@@ -33,6 +33,14 @@ _REFUSED = re.compile(
 _STARTING = re.compile(
     r"(?:starting up|shutting down|in recovery mode|not yet accepting connections)"
 )
+# What an upgrade does to calls that were planned before it: the function is another one, the row
+# it returns has a column more, or it gained that column while the call waited for its lock.
+_STALE = (
+    ("XX000", "cache lookup failed"),
+    ("0A000", "cached plan"),
+    ("42804", "function return row and query-specified return row do not match"),
+    ("42804", "structure of query does not match function result type"),
+)
 _SUPABASE = re.compile(r"(?:^|\.)supabase\.(?:com|co|in|net)$")
 _SUPABASE_TRANSACTION_PORT = "6543"
 # A connection that is idle notices a dead peer after 10 + 3 x 5 s, one that sends after 20 s:
@@ -161,13 +169,10 @@ def is_starting(exc: BaseException) -> bool:
 
 
 def is_stale_plan(exc: BaseException) -> bool:
-    """Tell whether a function was replaced under this connection: a fresh one will do."""
+    """Tell whether the schema was upgraded under this call: on a fresh connection it will do."""
     if not isinstance(exc, psycopg.Error):
         return False
-    text = str(exc)
-    return (exc.sqlstate == "XX000" and "cache lookup failed" in text) or (
-        exc.sqlstate == "0A000" and "cached plan" in text
-    )
+    return any(exc.sqlstate == state and words in str(exc) for state, words in _STALE)
 
 
 def backoff_delays(

@@ -30,7 +30,7 @@ Connection = psycopg.Connection[Any]
 T = TypeVar("T")
 
 # Version of the SQL interface that this package speaks; the schema names the span it serves.
-PROTOCOL = 1
+PROTOCOL = 2
 
 # How often a waiting checkout looks whether the pool's connection attempt has failed.
 _LOOK = 0.02

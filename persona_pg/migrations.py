@@ -19,7 +19,14 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 from psycopg import IsolationLevel
 
-from persona_pg.errors import ConfigurationError, PersonaError, SchemaTooNew, one_line, translated
+from persona_pg.errors import (
+    ConfigurationError,
+    PersonaError,
+    SchemaTooNew,
+    TryLater,
+    one_line,
+    translated,
+)
 from persona_pg.resources import db_directory
 
 if TYPE_CHECKING:
@@ -27,8 +34,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MACRO = "_apply_migration.sql"
+_DEADLOCKS = 5
 # A database's or a role's own settings must not change what the files mean.
-_PRELUDE = """\
+PRELUDE = """\
 set local search_path = pg_catalog, pg_temp;
 set local check_function_bodies = off;
 set local client_min_messages = notice;
@@ -50,6 +58,11 @@ class Step:
     name: str
     text: str
     is_migration: bool = False
+
+    @property
+    def is_contract(self) -> bool:
+        """Tell whether it takes away what older runners need: see persona._may_apply."""
+        return self.is_migration and re.match(r"\d{4}_contract_\d+_", self.name) is not None
 
     @property
     def checksum(self) -> str:
@@ -81,9 +94,10 @@ class Status:
 
 @dataclass
 class Outcome:
-    """What one migrate did."""
+    """What one migrate did, and what it left for later because of older runners."""
 
     applied: list[str] = field(default_factory=list)
+    postponed: list[str] = field(default_factory=list)
     version: int = 0
 
 
@@ -107,15 +121,31 @@ def migrate(
     directory: Path | None = None,
     notice: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Install or upgrade the schema; doing it again changes nothing."""
+    """Install or upgrade the schema; doing it again changes nothing.
+
+    Where jobs flow, a call that holds one table and waits for another may deadlock with this
+    transaction; the server ends either, and what it undoes here is done again.
+    """
     steps = read_steps(directory)
+    for _ in range(_DEADLOCKS):
+        try:
+            return _migrate(conninfo, steps, notice)
+        except TryLater as exc:
+            if not isinstance(exc.__cause__, psycopg.errors.DeadlockDetected):
+                raise
+            if notice is not None:
+                notice("a running call was in the way; once more")
+    return _migrate(conninfo, steps, notice)
+
+
+def _migrate(conninfo: str, steps: list[Step], notice: Callable[[str], None] | None) -> Outcome:
     outcome = Outcome()
-    with translated(), _session(conninfo, notice) as conn, conn.transaction():
-        conn.execute(_PRELUDE)
+    with translated(), session(conninfo, notice) as conn, conn.transaction():
+        conn.execute(PRELUDE)
         recorded: dict[str, str | None] | None = None
         for step in steps:
             if not step.is_migration:
-                _run(conn, step)
+                run_step(conn, step)
                 continue
             if recorded is None:
                 # By now install.sql has taken the lock, so nobody adds to this list.
@@ -125,13 +155,16 @@ def migrate(
                 if recorded[step.name] is None:
                     _record_checksum(conn, step)  # psql applied it, and psql cannot hash
                 continue
-            _run(conn, step)
+            if not _may_apply(conn, step):
+                outcome.postponed.append(step.name)
+                continue
+            run_step(conn, step)
             conn.execute(
                 "insert into persona.schema_migrations (name, checksum) values (%s, %s)",
                 (step.name, step.checksum),
             )
             outcome.applied.append(step.name)
-        outcome.version = sum(step.is_migration for step in steps)
+        outcome.version = sum(step.is_migration for step in steps) - len(outcome.postponed)
     return outcome
 
 
@@ -139,9 +172,9 @@ def status(conninfo: str, *, directory: Path | None = None) -> Status:
     """Compare a database with this package; nothing is changed."""
     steps = read_steps(directory)
     ours = {step.name: step for step in steps if step.is_migration}
-    with translated(), _session(conninfo, None) as conn:
+    with translated(), session(conninfo, None) as conn:
         with conn.transaction(force_rollback=True):
-            conn.execute(_PRELUDE)
+            conn.execute(PRELUDE)
             recorded = _recorded(conn)
         pending = [name for name in ours if name not in recorded]
         unknown = [name for name in recorded if name not in ours]
@@ -162,7 +195,7 @@ def dump_sql(directory: Path | None = None) -> str:
     parts = [
         "-- Persona PG, the whole schema: run it as it is, also over an older version.\n",
         "begin isolation level read committed;\n",
-        _PRELUDE,
+        PRELUDE,
     ]
     for step in read_steps(directory):
         title = f"\n-- {step.name}\n" if step.name else "\n"
@@ -223,9 +256,10 @@ def _has_statement(text: str) -> bool:
 
 
 @contextmanager
-def _session(
+def session(
     conninfo: str, notice: Callable[[str], None] | None
 ) -> Iterator[psycopg.Connection[Any]]:
+    """Connect for an install; what the files and the server say goes to *notice*."""
     # No prepared statements, so that a pooler in between does no harm.
     with psycopg.connect(
         conninfo, autocommit=True, prepare_threshold=None, application_name="persona db"
@@ -244,7 +278,7 @@ def _session(
         yield conn
 
 
-def _run(conn: psycopg.Connection[Any], step: Step) -> None:
+def run_step(conn: psycopg.Connection[Any], step: Step) -> None:
     """Run a file as it stands; an error says which file, and where in it."""
     try:
         # Without parameters psycopg sends the text whole, and a percent sign is just that.
@@ -268,6 +302,14 @@ def _recorded(conn: psycopg.Connection[Any]) -> dict[str, str | None]:
         return {}
     rows = conn.execute("select m.name, m.checksum from persona.schema_migrations as m order by 1")
     return dict(rows.fetchall())
+
+
+def _may_apply(conn: psycopg.Connection[Any], step: Step) -> bool:
+    """Ask the schema, as the door of psql does; by their names, most may."""
+    if not step.is_contract:
+        return True
+    row = conn.execute("select persona._may_apply(%s)", (step.name,)).fetchone()
+    return row is not None and bool(row[0])
 
 
 def _record_checksum(conn: psycopg.Connection[Any], step: Step) -> None:
@@ -312,9 +354,7 @@ def _compare_functions(conn: psycopg.Connection[Any], steps: list[Step], base: S
     fields = {k: getattr(base, k) for k in ("version", "applied", "pending", "unknown", "changed")}
     try:
         with conn.transaction(force_rollback=True):
-            conn.execute(
-                _PRELUDE + "set local lock_timeout = '1s'; set client_min_messages = error"
-            )
+            conn.execute(PRELUDE + "set local lock_timeout = '1s'; set client_min_messages = error")
             before = _functions(conn)
             for step in files:
                 conn.execute(step.text.encode())
@@ -349,9 +389,11 @@ def _run_once(step: Step) -> str:
     """Write a migration as SQL that does nothing the second time."""
     tag = _free_tag(step.text)
     name = step.name.replace("'", "''")
-    known = f"select from persona.schema_migrations as m where m.name = '{name}'"
+    condition = f"not exists (select from persona.schema_migrations as m where m.name = '{name}')"
+    if step.is_contract:
+        condition = f"(case when {condition} then persona._may_apply('{name}') else false end)"
     return (
-        f"do {tag}_do$\nbegin\n  if not exists ({known}) then\n"
+        f"do {tag}_do$\nbegin\n  if {condition} then\n"
         f"    execute {tag}$\n{step.text.rstrip()}\n{tag}$;\n"
         "    insert into persona.schema_migrations (name, checksum)\n"
         f"    values ('{name}', '{step.checksum}');\n"

@@ -643,6 +643,10 @@ class Queue:
         [name] = self._scalars("select r.name from persona.drain_runner(%s) as r", (str(ref),))
         return str(name)
 
+    def drain_outdated_runners(self) -> list[str]:
+        """Ask the same of all runners of an older protocol; returns their names."""
+        return [str(name) for name in self._scalars("select persona.drain_outdated_runners()", ())]
+
     def schema_version(self) -> int:
         """Return the version of the schema."""
         [version] = self._scalars("select persona.schema_version()", ())

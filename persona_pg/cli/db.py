@@ -35,7 +35,10 @@ def db_group(context: click.Context) -> None:
 
 @db_group.command()
 def migrate() -> None:
-    """Install the schema or bring it up to date; doing it again changes nothing."""
+    """Install the schema or bring it up to date; doing it again changes nothing.
+
+    A migration that older runners cannot live with is left for later while there are some.
+    """
     from persona_pg import migrations
     from persona_pg.embedded import resolve_dsn
 
@@ -45,6 +48,8 @@ def migrate() -> None:
     outcome = migrations.migrate(resolve_dsn(configuration.load()), notice=say)
     for name in outcome.applied:
         click.echo(f"applied {name}")
+    if outcome.postponed:
+        click.echo(f"left for later: {', '.join(outcome.postponed)}")
     click.echo(f"the schema is up to date: {outcome.version} migrations")
 
 

@@ -37,12 +37,22 @@ def list_command(app: App, *, with_gone: bool, as_json: bool, as_jsonl: bool) ->
 
 
 @runners_group.command("drain")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, metavar="[NAME...]")
+@click.option(
+    "--outdated", is_flag=True, help="All that speak an older protocol than the schema's newest."
+)
 @pass_app
-def drain_command(app: App, names: tuple[str, ...]) -> None:
+def drain_command(app: App, names: tuple[str, ...], *, outdated: bool) -> None:
     """Ask runners to take nothing more and to end when their jobs have."""
-    for name in names:
-        output.put(f"runner {app.queue.drain_runner(name)} is asked to finish")
+    if not names and not outdated:
+        raise click.UsageError("name a runner, or say --outdated")
+    drained = [app.queue.drain_runner(name) for name in names]
+    if outdated:
+        drained += app.queue.drain_outdated_runners()
+    for name in drained:
+        output.put(f"runner {name} is asked to finish")
+    if not drained:
+        click.echo("no live runner speaks an older protocol", err=True)
 
 
 def _agents(runner: Runner) -> str:

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from persona_pg.runner.lockfile import Owner
     from persona_pg.runner.procfs import Host
 
-PROTOCOL = 1
+# What the runner needs of the schema; a migration that adds something it cannot do without raises
+# the setting max_protocol, and this number with it.
+PROTOCOL = 2
 
 
 def register(

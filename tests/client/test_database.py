@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
 import psycopg
@@ -180,6 +181,20 @@ def test_a_replaced_function_is_met_on_a_fresh_connection_once(db, conn):
     with pytest.raises(psycopg.errors.InternalError_):
         db.run(always)
     assert len(calls) == 2
+
+
+def test_a_create_that_waits_for_an_upgrade_which_adds_a_column_goes_through(
+    dsn, connect, wait_until_blocked
+):
+    upgrade = connect()
+    with Queue(Database(dsn, application_name="waits")) as queue, ThreadPoolExecutor() as pool:
+        queue.create_job("command", {"argv": ["true"]})
+        with upgrade.transaction():
+            upgrade.execute("alter table persona.jobs add column one_more text")
+            creating = pool.submit(queue.create_job, "command", {"argv": ["true"]})
+            wait_until_blocked("waits")
+        assert creating.result(30).status == "pending"
+    assert upgrade.execute("select count(*) from persona.jobs").fetchone() == (2,)
 
 
 def test_a_statement_ends_at_the_deadline(db):

@@ -109,7 +109,7 @@ def test_a_schema_that_does_not_serve_this_runner_any_more(refused, conn):
     )
     code, line = refused()
     assert code == 78
-    assert "speaks protocol 1, this schema serves 7 to 7; Upgrade the runner" in line
+    assert "speaks protocol 2, this schema serves 7 to 7; Upgrade the runner" in line
 
 
 def test_a_schema_that_is_too_old_for_this_runner(refused, conn):

@@ -122,14 +122,14 @@ def test_a_wrong_registration_is_refused(queue, options, argument):
         queue.runner(**options)
 
 
-@pytest.mark.parametrize(("protocol", "hint"), [(0, "Upgrade the runner"), (2, "persona db migrate"),
+@pytest.mark.parametrize(("protocol", "hint"), [(0, "Upgrade the runner"), (3, "persona db migrate"),
                                                 (None, "Upgrade the runner")])  # fmt: skip
 def test_another_protocol_is_refused(queue, protocol, hint):
-    with refused("PJ426", "serves 1 to 1") as told:
+    with refused("PJ426", "serves 1 to 2") as told:
         queue.runner(protocol=protocol)
 
     assert hint in told.hint
-    assert told.detail == {"protocol": protocol, "min_protocol": 1, "max_protocol": 1}
+    assert told.detail == {"protocol": protocol, "min_protocol": 1, "max_protocol": 2}
 
 
 def test_a_living_predecessor_is_not_replaced(queue):

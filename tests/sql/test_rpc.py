@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import psycopg
@@ -282,6 +283,23 @@ def test_each_command_needs_the_right_to_the_function_behind_it(rpc, superuser_d
     other.run("set role persona_runner")
     assert rpc("create", {"type": "t", "agent": "a"}, queue=other)["code"] == "denied"
     other.conn.close()
+
+
+def test_a_call_that_was_planned_before_an_upgrade_is_retryable(
+    rpc, queue, another, wait_until_blocked
+):
+    upgrade, caller = another(), another("caller")
+    rpc("create", {"type": "t", "agent": "a"}, queue=caller)
+    with ThreadPoolExecutor() as pool:
+        with upgrade.conn.transaction():
+            upgrade.run("alter table persona.jobs add column one_more text")
+            call = pool.submit(
+                caller.value, 'select persona.rpc(\'create\', \'{"type": "t", "agent": "a"}\')'
+            )
+            wait_until_blocked("caller")
+        answer = call.result(30)
+
+    assert answer["ok"] or answer["error"]["retryable"]
 
 
 def test_a_passing_trouble_is_retryable(rpc, queue, another):

@@ -260,7 +260,7 @@ def test_the_health_of_the_queue(queue):
 
 def test_versions_and_agents_can_be_asked_for(queue):
     assert queue.one("schema_version")["schema_version"] >= 8
-    assert queue.one("protocol_versions") == {"min_protocol": 1, "max_protocol": 1}
+    assert queue.one("protocol_versions") == {"min_protocol": 1, "max_protocol": 2}
     assert queue.one("get_agent", name="a")["argv"] == ["true"]
     with refused("PJ404", "no agent"):
         queue.one("get_agent", name="nobody")

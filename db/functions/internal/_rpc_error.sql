@@ -19,6 +19,9 @@ declare
     else 'internal'
   end;
   v_detail jsonb := jsonb_build_object();
+  -- Planned before an upgrade that was committed while the call waited for a lock.
+  v_is_stale boolean := p_sqlstate in ('XX000', '0A000', '42804')
+    and p_message ~ '^(cache lookup failed|cached plan must not|function return row|structure of query)';
 begin
   if left(p_sqlstate, 2) = 'PJ' then
     select coalesce(jsonb_object_agg(persona._camel(d.key), d.value), '{}') into v_detail
@@ -28,7 +31,7 @@ begin
   end if;
   return jsonb_build_object(
     'code', v_code, 'message', p_message,
-    'retryable', v_code in ('timeout', 'db_unreachable') or p_sqlstate in ('40001', '40P01', '55P03'),
+    'retryable', v_code in ('timeout', 'db_unreachable') or p_sqlstate in ('40001', '40P01', '55P03') or v_is_stale,
     'detail', v_detail)
     || case when p_hint <> '' then jsonb_build_object('hint', p_hint) else '{}' end;
 end $$;

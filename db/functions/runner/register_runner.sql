@@ -18,8 +18,8 @@ set search_path = pg_catalog, persona, pg_temp as $$
 #variable_conflict use_column
 declare
   v_id uuid := persona._new_id();
-  v_min integer := persona._setting('min_protocol')::integer;
-  v_max integer := persona._setting('max_protocol')::integer;
+  v_min integer;
+  v_max integer;
   v_old persona.runners;
   v_is_proven boolean := coalesce(register_runner.takeover, false);
   v_unknown text;
@@ -37,6 +37,10 @@ begin
   if register_runner.lease is null or register_runner.lease not between interval '1 second' and interval '1 day' then
     perform persona._invalid('lease', register_runner.lease::text, '1 second to 1 day is allowed');
   end if;
+  -- An install that raises the minimum holds this lock: read only what it has left behind.
+  lock table persona.runners in row exclusive mode;
+  v_min := persona._setting('min_protocol')::integer;
+  v_max := persona._setting('max_protocol')::integer;
   if register_runner.protocol is null or register_runner.protocol not between v_min and v_max then
     perform persona._raise('PJ426',
       format('runner %s speaks protocol %s, this schema serves %s to %s', register_runner.name,
