@@ -129,8 +129,36 @@ def test_one_job_at_a_time_uses_a_conversation(queue, runner):
     assert [r["id"] for r in queue.claim(runner, 5)] == [jobs[1]["id"]]
 
 
-def test_sixteen_claimers_never_pass_a_limit_of_three(queue, connect, superuser_dsn):
-    """Claim, report, and now and then a backend that is killed in between."""
+def claim_and_report(connect, number, ends, done):
+    """Be a runner until then, one that connects again whenever its backend is gone."""
+    chance = random.Random(number)
+    mine = runner = None
+    while time.monotonic() < ends:
+        try:
+            if mine is None:
+                mine = Queue(connect(f"claimer {number}"))
+                runner = runner or mine.runner(f"runner {number}")
+                mine.call("reconcile", runner_id=runner, held=Jsonb([]))
+            for run in mine.claim(runner, chance.randint(1, 4)):
+                mine.report(runner, run)
+                done.append(run["id"])
+        except psycopg.OperationalError:
+            mine = None
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("seconds", "crashes"),
+    [
+        (4, True),
+        pytest.param(60, False, marks=pytest.mark.soak),
+        pytest.param(60, True, marks=pytest.mark.soak),
+    ],
+)
+def test_sixteen_claimers_never_pass_a_limit_of_three(
+    queue, connect, superuser_dsn, seconds, crashes
+):
+    """Claim, report, and with crashes now and then a backend that is killed in between."""
     limits = {"agent": "a", "type": "t", "key": "k"}
     queue.agent(max_concurrent=3)
     queue.one("set_limit", name="type:t", max_running=3)
@@ -143,26 +171,14 @@ def test_sixteen_claimers_never_pass_a_limit_of_three(queue, connect, superuser_
         for t, a, k in (("x", "a", None), ("t", "b", None), ("y", "c", "k")) * 150
     ]
     queue.call("create_jobs", jobs=jobs)
-    ends = time.monotonic() + 4
+    ends = time.monotonic() + seconds
     done = []
-
-    def work(number):
-        chance = random.Random(number)
-        mine = runner = None
-        while time.monotonic() < ends:
-            try:
-                if mine is None:
-                    mine = Queue(connect(f"claimer {number}"))
-                    runner = runner or mine.runner(f"runner {number}")
-                    mine.call("reconcile", runner_id=runner, held=Jsonb([]))
-                for run in mine.claim(runner, chance.randint(1, 4)):
-                    mine.report(runner, run)
-                    done.append(run["id"])
-            except psycopg.OperationalError:
-                mine = None
+    killed = 0
 
     most = dict.fromkeys([*limits, "total"], 0)
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(16)]
+    threads = [
+        threading.Thread(target=claim_and_report, args=(connect, n, ends, done)) for n in range(16)
+    ]
     for thread in threads:
         thread.start()
     with psycopg.connect(superuser_dsn, autocommit=True) as killer:
@@ -174,14 +190,18 @@ def test_sixteen_claimers_never_pass_a_limit_of_three(queue, connect, superuser_
                 " from persona.job_leases"
             )
             most = {name: max(most[name], seen[name]) for name in most}
-            killer.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity"
-                " where application_name like 'claimer %' order by random() limit 1"
-            )
+            if queue.value("select count(*) from persona.job_queue") < 200:
+                queue.call("create_jobs", jobs=jobs)
+            if crashes:
+                killed += killer.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity"
+                    " where application_name like 'claimer %' order by random() limit 1"
+                ).rowcount
             time.sleep(0.02)
     for thread in threads:
         thread.join()
 
+    print(f"most seen running: {most}; {len(done)} jobs, {killed} backends killed in {seconds} s")
     assert most["agent"] <= 3
     assert most["type"] <= 3
     assert most["key"] <= 3

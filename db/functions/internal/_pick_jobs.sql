@@ -20,7 +20,7 @@ declare
   v_entry record;
   v_dropped bigint[] := array[]::bigint[];
   v_needs_room boolean;
-  v_has_maximum boolean;
+  v_needs_money boolean;
   v_admitted record;
   v_place jsonb := nullif(current_setting('persona.claim_place', true), '')::jsonb;
   v_walked bigint;
@@ -89,23 +89,25 @@ begin
   end if;
 
   -- A job whose row somebody is changing just now is left in the queue.
-  select array_agg(j.id), array_agg(j.seq), bool_or(j.session_id is not null),
+  -- Money is asked for where there is a budget, or a job has a maximum of its own, or one above it may have one.
+  select array_agg(j.id), array_agg(j.seq),
+    bool_or(j.session_id is not null) or exists (select from persona.limits),
     bool_or(j.max_cost_usd is not null or j.parent_job_id is not null)
-  into ids, seqs, v_needs_room, v_has_maximum
+      or exists (select from persona.budgets as b where b.is_active)
+  into ids, seqs, v_needs_room, v_needs_money
   from (
     select j.id, j.seq, j.session_id, j.max_cost_usd, j.parent_job_id from persona.jobs as j
     where j.id = any(ids) and j.status = 'pending' for no key update skip locked
   ) as j;
 
-  if v_needs_room or (ids is not null and exists (select from persona.limits)) then
+  if v_needs_room and ids is not null then
     select a.ids, a.seqs, a.parked into v_admitted from persona._admit(ids) as a;
     ids := v_admitted.ids;
     seqs := v_admitted.seqs;
     parked := parked or v_admitted.parked;
   end if;
 
-  -- A job may have a maximum of its own, or one above it may.
-  if ids is not null and (v_has_maximum or exists (select from persona.budgets as b where b.is_active)) then
+  if v_needs_money and ids is not null then
     select r.ids, r.seqs, r.amounts, r.parked into v_admitted from persona._reserve(ids) as r;
     ids := v_admitted.ids;
     seqs := v_admitted.seqs;

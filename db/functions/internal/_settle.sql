@@ -258,8 +258,10 @@ begin
     from persona.jobs as j
     where j.id = any(v_given_up);
   end if;
-  if v_has_costs and exists (select from persona.budgets as b where b.is_active) then
-    perform persona._watch_budgets(v_held);
+  if v_has_costs then
+    if exists (select from persona.budgets as b where b.is_active) then
+      perform persona._watch_budgets(v_held);
+    end if;
   end if;
   if v_had_conversations or v_had_money or (cardinality(v_held) > 0 and exists (select from persona.limits)) then
     perform persona._wake('*');
