@@ -94,6 +94,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_ask_approval.sql
 \ir functions/internal/_beat_external.sql
 \ir functions/internal/_break_schedule.sql
+\ir functions/internal/_book.sql
 \ir functions/internal/_bridge_call.sql
 \ir functions/internal/_bridge_create_job.sql
 \ir functions/internal/_bridge_driver.sql

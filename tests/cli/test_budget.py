@@ -55,7 +55,7 @@ def test_a_budget_is_set_listed_shown_and_removed(cli, spender, create, runner):
     ("arguments", "said"),
     [
         (("set", "x", "much"), "'much' is no amount of US dollars such as 5 or 0.30"),
-        (("set", "--", "x", "-1"), "limit_usd is \"-1\""),
+        (("set", "--", "x", "-1"), 'limit_usd is "-1"'),
         (("set", "x", "1", "--scope", "agent", "--of", "nobody"), 'subject is "nobody"'),
         (("show", "x"), "no budget is named 'x'; there are: none"),
         (("remove", "x"), "no budget is set"),

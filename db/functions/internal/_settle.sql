@@ -20,6 +20,8 @@ set plan_cache_mode = force_generic_plan as $$
 declare
   v_ids uuid[];
   v_held uuid[];
+  v_leases bigint[];
+  v_reserved numeric[];
   v_rescue_cap integer := persona._setting('rescue_cap')::integer;
   v_ended uuid[];
   v_failed uuid[];
@@ -32,12 +34,15 @@ declare
   v_given_up uuid[];
   v_agent text;
 begin
-  v_ids := array(select distinct i.job_id from jsonb_to_recordset(p_items) as i (job_id uuid));
+  select coalesce(array_agg(distinct i.job_id), '{}'), bool_or(i.cost_usd is not null) into v_ids, v_has_costs
+  from jsonb_to_recordset(p_items) as i (job_id uuid, cost_usd numeric);
   perform from persona.jobs as j where j.id = any(v_ids) order by j.id for no key update;
   -- "is not distinct" keeps the index of runners out: a plan that reads all leases of a runner for one report.
-  select coalesce(array_agg(h.job_id), '{}'), bool_or(h.reserved_usd is not null) into v_held, v_had_money
+  select coalesce(array_agg(h.job_id), '{}'), array_agg(h.lease), array_agg(h.reserved_usd),
+    bool_or(h.reserved_usd is not null)
+  into v_held, v_leases, v_reserved, v_had_money
   from (
-    select l.job_id, l.reserved_usd from persona.job_leases as l
+    select l.job_id, l.lease, l.reserved_usd from persona.job_leases as l
     where l.job_id = any(v_ids) and l.runner_id is not distinct from p_runner_id
     order by l.job_id for update) as h;
 
@@ -60,7 +65,6 @@ begin
             select coalesce(sum(t.cost_usd), 0) from persona.job_attempts as t
             where t.job_id = i.job_id and t.session_id = i.session_id))
           else i.cost_usd end as cost_usd,
-        l.reserved_usd, j.job_type, j.business, j.root_job_id,
         -- What a person has asked for comes first, and it may have waited for long enough.
         case when j.cancel_requested_at is null and not l.is_external
             and (i.outcome = 'rate_limited' or p.action = 'wait')
@@ -198,28 +202,19 @@ begin
     ), kept as (
       update persona.job_attempts as a
       set stale_result = t.report, cost_usd = coalesce(t.late_cost, a.cost_usd),
-          session_id = coalesce(a.session_id, t.session_id)
+          session_id = coalesce(a.session_id, t.session_id), model = coalesce(a.model, t.model),
+          tokens = coalesce(a.tokens, t.tokens)
       from late as t
       where t.status = 'lost' and t.is_new and a.job_id between t.job_id and t.job_id and a.lease = t.lease
-    ), booked as (
-      insert into persona.cost_ledger (
-        job_id, root_job_id, lease, agent, job_type, business, kind, amount_usd, model, tokens)
-      select d.job_id, d.root_job_id, d.lease, d.agent, d.job_type, d.business, 'released', d.reserved_usd, null, null
-      from decided as d where d.reserved_usd is not null
-      union all
-      select d.job_id, d.root_job_id, d.lease, d.agent, d.job_type, d.business, 'booked', d.cost_usd, d.model, d.tokens
-      from decided as d where d.cost_usd is not null
-      union all
-      -- What came too late was spent all the same.
-      select t.job_id, j.root_job_id, t.lease, j.agent, j.job_type, j.business, 'booked', t.late_cost, t.model, t.tokens
-      from late as t
-      cross join lateral (select o.* from persona.jobs as o where o.id = t.job_id offset 0) as j
-      where t.status = 'lost' and t.is_new and t.late_cost is not null
     )
     select d.job_id, d.lease, 'ok', d.new_status from decided as d
     union all
     select t.job_id, t.lease, t.status, (select j.status from persona.jobs as j where j.id = t.job_id)
     from late as t;
+
+  if v_has_costs or v_had_money then
+    perform persona._book(p_items, v_held, v_leases, v_reserved);
+  end if;
 
   -- What the ended ones let go. Most batches have none of this: three look-ups by key.
   select array_agg(j.id) filter (where j.status in ('completed', 'failed', 'cancelled')),
@@ -227,8 +222,8 @@ begin
     array_agg(j.lock_key) filter (where j.lock_key is not null),
     array_agg(distinct j.agent) filter (where a.max_concurrent is not null),
     bool_or(p.gate <> 'open' and a.provider is not null), bool_or(j.session_id is not null),
-    bool_or(j.cost_usd is not null), array_agg(j.id) filter (where j.status = 'held' and j.failure_kind is not null)
-  into v_ended, v_failed, v_keys, v_agents, v_has_refusals, v_had_conversations, v_has_costs, v_given_up
+    array_agg(j.id) filter (where j.status = 'held' and j.failure_kind is not null)
+  into v_ended, v_failed, v_keys, v_agents, v_has_refusals, v_had_conversations, v_given_up
   from persona.jobs as j
   left join persona.agents as a on a.name = j.agent
   left join persona.failure_policies as p on p.kind = j.failure_kind
@@ -260,7 +255,7 @@ begin
   end if;
   if v_has_costs then
     if exists (select from persona.budgets as b where b.is_active) then
-      perform persona._watch_budgets(v_held);
+      perform persona._watch_budgets(v_ids);
     end if;
   end if;
   if v_had_conversations or v_had_money or (cardinality(v_held) > 0 and exists (select from persona.limits)) then
