@@ -41,6 +41,11 @@ def to_html(text: str) -> Markup:
     return Markup("".join(out))  # noqa: S704 - each piece was escaped by wrap()
 
 
+def to_plain(text: str) -> str:
+    """Return a text, of a line or of several, without what a terminal would obey."""
+    return "\n".join(map(to_text, text.split("\n")))
+
+
 def to_text(text: str) -> str:
     """Return a line without colours and controls."""
     return _CONTROLS.sub("", _SEQUENCE.sub("", text.rstrip("\r\n").rpartition("\r")[2]))

@@ -188,6 +188,10 @@ class Dashboard:
         url = request.query_params.get("page", "/")
         if pages.find(url) is None:
             raise HTTPException(404, "there is no such page")
+        if request.method == "HEAD":
+            # Whether we are signed in. A stream that never ends would keep the connection from
+            # the requests that come after it.
+            return Response(headers={"cache-control": "no-store"})
         place = request.headers.get("last-event-id") or request.query_params.get("place")
         try:
             viewer = self.feed.join(url, seen=request.query_params.get("seen", ""), place=place)
@@ -212,6 +216,8 @@ class Dashboard:
 
         async def parts() -> AsyncIterator[str]:
             lease = seq = 0
+            if request.method == "HEAD":
+                return
             while lines := await self._sources.run(_log_page, job.id, lease, seq):
                 yield "".join(jobpage.text_pages(lines))
                 lease, seq = lines[-1].lease, lines[-1].seq

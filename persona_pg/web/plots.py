@@ -276,6 +276,7 @@ def gantt(rows: Sequence[Row], now: datetime, span: timedelta) -> Plot:
             continue
         seconds = ((row["ended_at"] or now) - row["started_at"]).total_seconds()
         shape = {
+            "end": end,
             "x": round(begin, 3),
             "w": round(max(end - begin, _LEAST_SPAN), 3),
             "style": row["outcome"] or "running",
@@ -286,7 +287,7 @@ def gantt(rows: Sequence[Row], now: datetime, span: timedelta) -> Plot:
         }
         lane = lanes[row["runner_name"]]
         for line in lane:
-            if line[-1]["x"] + line[-1]["w"] <= shape["x"]:
+            if line[-1]["end"] <= begin:
                 line.append(shape)
                 break
         else:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
+
+from persona_pg.web import ansi
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
@@ -41,6 +45,25 @@ def moment(value: Any, form: str = "ago") -> Markup:
     return Markup('<time datetime="{}" data-form="{}">{}</time>').format(
         at.isoformat(timespec="milliseconds"), form, at.strftime("%Y-%m-%d %H:%M:%S UTC")
     )
+
+
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(?:\.\d+)?[+-]\d\d(?::\d\d)?")
+
+
+def told(text: str | None) -> Markup:
+    """Write a sentence of the database with the times in it as times."""
+    text = ansi.to_plain(text or "")
+    out, at = [], 0
+    for found in _STAMP.finditer(text):
+        with contextlib.suppress(ValueError):  # it only looks like one
+            out += [escape(text[at : found.start()]), moment(found[0], "told")]
+            at = found.end()
+    return Markup("").join([*out, escape(text[at:])])
+
+
+def words(name: str) -> str:
+    """Write a name of a program's as words: cacheRead, job_failed."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").lower()
 
 
 def money(value: Any) -> str:

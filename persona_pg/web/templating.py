@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 from persona_pg import __version__
-from persona_pg.web import plots, shown
+from persona_pg.web import ansi, plots, shown
 
 FOLDER = Path(__file__).parent
 
@@ -18,6 +20,7 @@ def templates() -> jinja2.Environment:
     found = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER / "templates"),
         autoescape=True,
+        finalize=_plain,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -27,10 +30,17 @@ def templates() -> jinja2.Environment:
         "money": shown.money,
         "count": shown.count,
         "as_json": shown.as_json,
-        "written": plots.written,
+        "told": shown.told,
+        "words": shown.words,
     }
     found.globals |= {"assets": _assets(), "package": __version__}
     return found
+
+
+def _plain(value: Any) -> Any:
+    """Take out of a text what a terminal would obey; what is HTML already has no such thing."""
+    is_text = isinstance(value, str) and not isinstance(value, Markup)
+    return ansi.to_plain(value) if is_text and not value.isprintable() else value
 
 
 def _assets() -> str:

@@ -154,3 +154,11 @@ def test_a_hundred_viewers_cost_no_more_than_one(browser, stream, queue, conn, e
 @pytest.mark.parametrize("page", ["/nothing", "http://evil.example/", "/jobs/../../etc"])
 def test_there_is_no_stream_of_what_is_no_page(browser, page):
     assert browser.get("/stream", params={"page": page}).status_code == 404
+
+
+def test_whoever_only_asks_whether_there_is_a_stream_can_go_on_asking(browser):
+    """A script does, when its stream was refused; over the same connection it loads the next page."""
+    assert browser.head("/stream").status_code == 200
+    assert browser.get("/healthz").text == "ok\n"
+    with pytest.raises(KeyError):
+        browser.head("/stream").headers["transfer-encoding"]

@@ -40,6 +40,7 @@
     const ago = (now - at) / 1000;
     if (form === "since") return span(ago);
     if (form === "clock") return now - at > 86400000 ? short.format(at) : clock.format(at);
+    if (form === "told") return at.toDateString() === now.toDateString() ? clock.format(at) : short.format(at);
     if (form === "axis") return Math.abs(ago) > 93600 ? day.format(at) : hour.format(at);
     if (ago < 0) return form === "soon" ? `in ${rough(-ago)}` : short.format(at);
     return ago > 2 * 86400 ? short.format(at) : `${rough(ago)} ago`;
@@ -53,7 +54,7 @@
   const showTimes = (root, ticking) => {
     const now = new Date();
     for (const element of root.querySelectorAll("time")) {
-      if (!ticking || !["clock", "axis"].includes(element.dataset.form)) showTime(element, now);
+      if (!ticking || !["clock", "axis", "told"].includes(element.dataset.form)) showTime(element, now);
     }
   };
 
@@ -312,6 +313,15 @@
     } else if (!source) {
       open();
     }
+  });
+
+  // So does one that is left: a browser keeps it, with its connection, to go back to.
+  window.addEventListener("pagehide", () => {
+    source?.close();
+    source = null;
+  });
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted && live.dataset.live !== undefined && !source) open();
   });
 
   // -- keys, theme, beginning ------------------------------------------------------------------------
