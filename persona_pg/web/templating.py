@@ -10,7 +10,7 @@ import jinja2
 from markupsafe import Markup
 
 from persona_pg import __version__
-from persona_pg.web import ansi, plots, shown
+from persona_pg.web import ansi, shown
 
 FOLDER = Path(__file__).parent
 
