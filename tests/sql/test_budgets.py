@@ -375,6 +375,13 @@ def test_a_changed_budget_keeps_what_is_not_named(queue):
         queue.one("remove_budget", name="y")
 
 
+@pytest.mark.parametrize("scope", ["agent", "business", "tree", "job"])
+def test_a_budget_of_each_is_listed_before_anything_was_spent(queue, scope):
+    queue.one("set_budget", name="each", limit_usd=1, scope=scope)
+    [row] = queue.call("list_budgets")
+    assert (row["subject"], row["limit_usd"], row["used_usd"], row["held"]) == (None, 1, None, 0)
+
+
 def test_a_viewer_sees_budgets(queue, another):
     queue.one("set_budget", name="x", limit_usd=1)
     queue.run("grant persona_viewer to current_user")

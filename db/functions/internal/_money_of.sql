@@ -2,6 +2,7 @@
 -- that lock, and booking and the end of the reservation are one commit.
 -- What is reserved is read from the leases, so that no end of an execution, whatever it was, can leave any behind. It
 -- counts in every period: what runs over midnight is booked on the day on which it ends.
+-- A budget of each tree or job has no subject before it has spent something: nothing then.
 -- lent: reserved for jobs that wait for others, which will not give it back before those have run.
 create or replace function persona._money_of(
   p_scope text, p_subject text, p_period text, out booked numeric, out reserved numeric, out lent numeric)
@@ -14,6 +15,7 @@ set jit = off as $$
 declare
   v_since date := persona._period_start(p_period);
   v_jobs uuid[];
+  v_id uuid;
 begin
   if p_scope in ('total', 'agent', 'business') then
     select coalesce(sum(c.booked_usd), 0) into booked
@@ -34,15 +36,16 @@ begin
     return;
   end if;
 
+  v_id := nullif(p_subject, '')::uuid;
   if p_scope = 'tree' then
     select coalesce(sum(c.amount_usd), 0) into booked from persona.cost_ledger as c
-    where c.root_job_id = p_subject::uuid and c.kind = 'booked' and c.at >= v_since::timestamp at time zone 'UTC';
+    where c.root_job_id = v_id and c.kind = 'booked' and c.at >= v_since::timestamp at time zone 'UTC';
   else
-    v_jobs := array[p_subject::uuid];
+    v_jobs := array[v_id];
     if p_scope = 'below' then
       v_jobs := array(
         with recursive below as (
-          select p_subject::uuid as id
+          select v_id as id
           union all
           select j.id from below as b join persona.jobs as j on j.parent_job_id = b.id
         )
@@ -57,7 +60,7 @@ begin
   where l.reserved_usd is not null
     and case p_scope
       when 'tree' then exists (
-        select from persona.jobs as j where j.id = l.job_id and j.root_job_id = p_subject::uuid)
+        select from persona.jobs as j where j.id = l.job_id and j.root_job_id = v_id)
       else l.job_id = any(v_jobs)
     end;
 end $$;
