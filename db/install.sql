@@ -61,6 +61,8 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir _apply_migration.sql
 \set migration 0022_protocol_2.sql
 \ir _apply_migration.sql
+\set migration 0023_metrics.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_limit_room.sql
@@ -202,6 +204,8 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/internal/_stop_job.sql
 \ir functions/internal/_tenant_key.sql
 \ir functions/internal/_total_costs.sql
+\ir functions/internal/_fresh_executions.sql
+\ir functions/internal/_count_executions.sql
 \ir functions/internal/_unpark.sql
 \ir functions/internal/_unpark_limited.sql
 \ir functions/internal/_upkeep_logs.sql
@@ -226,6 +230,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/client/explain_job.sql
 \ir functions/client/get_agent.sql
 \ir functions/client/get_costs.sql
+\ir functions/client/get_metrics.sql
 \ir functions/client/get_durations.sql
 \ir functions/client/get_events.sql
 \ir functions/client/get_executions.sql

@@ -62,7 +62,7 @@ declare
       "detect_hung_jobs", "get_agent", "list_agents", "schema_version", "protocol_versions",
       "my_tenants", "get_events", "rpc", "rpc_encoded", "list_events", "event_cursor", "watch", "unwatch", "monitor_snapshot",
       "idle_horizon", "is_settled",
-      "search_jobs", "get_throughput", "get_waits", "get_durations", "get_executions", "get_failures", "get_costs",
+      "search_jobs", "get_throughput", "get_waits", "get_durations", "get_executions", "get_failures", "get_costs", "get_metrics",
       "list_budgets"],
     "persona_client": [
       "create_job", "create_jobs", "update_job", "cancel_job", "cancel_pending_jobs", "retry_job", "hold_job",

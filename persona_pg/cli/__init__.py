@@ -55,6 +55,7 @@ _COMMANDS = {
     ),
     "mcp": ("mcp", "mcp_command", "Serve the queue to agent programs as tools (MCP)."),
     "dashboard": ("dashboard", "dashboard_command", "Serve a web page to watch the queue and act."),
+    "metrics": ("metrics", "metrics_command", "Print or serve figures for Prometheus."),
     "stats": ("status", "stats_command", "Show success rates and durations by job type."),
     "doctor": (
         "doctor",

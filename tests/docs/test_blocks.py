@@ -22,7 +22,7 @@ DOCUMENTS = sorted(
     for path in (ROOT / "README.md", ROOT / "db" / "README.md", *(ROOT / "docs").glob("*.md"))
 )
 # Blocks that are only looked at. A language that is not here would be neither run nor looked at.
-LOOKED_AT = {"", "text", "ini", "json", "mermaid", "typescript"}
+LOOKED_AT = {"", "text", "ini", "json", "mermaid", "typescript", "yaml"}
 # What needs a network, a service manager or somebody else's server. A new one is a decision.
 NOT_RUN = 15
 

@@ -7,6 +7,7 @@ set search_path = pg_catalog, persona, pg_temp as $$
 declare
   v_recovered integer;
   v_lost integer;
+  v_days constant integer := persona._setting('job_retention_days')::integer;
 begin
   if not pg_try_advisory_xact_lock(hashtext('persona.tick'), 0) then
     return jsonb_build_object('skipped', true);
@@ -36,6 +37,10 @@ begin
   perform persona._watch_queue_age();
   perform persona._fire_schedules();
   perform persona._age_priorities();
+  perform persona._count_executions();
+  if v_days > 0 then
+    perform persona.cleanup_old_jobs(v_days, max_jobs => 2000);
+  end if;
   if exists (select from persona.cost_fresh) then
     perform persona._total_costs();
   end if;
