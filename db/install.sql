@@ -9,8 +9,12 @@ set local lock_timeout = '5s';
 set local client_min_messages = warning;
 set local check_function_bodies = off;
 set local search_path = pg_catalog, pg_temp;
--- One install at a time, from whichever door.
-do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $$;
+-- One install at a time, from whichever door. Who waits for another one holds nobody up, and may wait longer.
+do $$ begin
+  set local lock_timeout = '1min';
+  perform pg_advisory_xact_lock(hashtext('persona.install'), 0);
+  set local lock_timeout = '5s';
+end $$;
 
 \ir bootstrap.sql
 \ir functions/internal/_new_id.sql
@@ -323,6 +327,7 @@ do $$ begin perform pg_advisory_xact_lock(hashtext('persona.install'), 0); end $
 \ir functions/admin/update_agent.sql
 \ir functions/admin/update_schedule.sql
 
+\ir overloads.sql
 \ir roles.sql
 \ir policies.sql
 

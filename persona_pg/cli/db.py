@@ -54,6 +54,24 @@ def migrate() -> None:
 
 
 @db_group.command()
+@click.argument("tree", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+def rollback(tree: Path, names: tuple[str, ...]) -> None:
+    """Take functions or views back to what TREE, an earlier checkout, has under their names.
+
+    Tables, data and grants stay as they are; `persona db migrate` is the way forward again.
+    """
+    from persona_pg import rollback as work
+    from persona_pg.embedded import resolve_dsn
+
+    def say(text: str) -> None:
+        click.echo(f"notice: {text}", err=True)
+
+    for name in work.take_back(resolve_dsn(configuration.load()), tree, names, notice=say):
+        click.echo(f"as in {tree}: {name}")
+
+
+@db_group.command()
 @_as_json
 def status(as_json: bool) -> None:
     """Show the server, the schema's version, and what differs from this package.
