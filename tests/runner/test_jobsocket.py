@@ -6,12 +6,15 @@ import json
 import os
 import shlex
 import socket
+import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 CLIENT = Path(__file__).resolve().parents[2] / "persona_pg" / "job_client.py"
+SPECIAL = 'half "way" \\ \t\n \x01 \x7f \u00e9 \U0001f389'
 CHAIN = """
 case $1 in
   3) persona-job progress 50 'half way'; echo deep; persona-job result '"bottom"' ;;
@@ -45,6 +48,33 @@ def asked_by_a_stranger(path):
         stranger.connect(path)
         stranger.sendall(b'{"command": "get"}\n')
         return json.loads(stranger.makefile().readline())
+
+
+def test_telling_progress_loads_no_more_than_python_itself(tmp_path):
+    """A job may say it a thousand times: `json` alone takes longer to load than Python."""
+    path, said = str(tmp_path / "s"), []
+
+    def answer():
+        connection = listener.accept()[0]
+        with connection, connection.makefile() as lines:
+            said.append(json.loads(lines.readline()))
+            connection.sendall(b'{"ok": true, "data": {}}\n')
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        listener.settimeout(60)
+        thread = threading.Thread(target=answer)
+        thread.start()
+        done = subprocess.run(
+            [sys.executable, "-I", "-S", "-X", "importtime", CLIENT, "progress", "50%", SPECIAL],
+            env={"PERSONA_SOCKET": path}, capture_output=True, text=True, check=True, timeout=60,
+        )  # fmt: skip
+        thread.join()
+
+    assert said == [{"command": "progress", "body": {"percent": 50.0, "text": SPECIAL}}]
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not {"json", "re", "enum", "socket", "selectors", "typing"} & loaded
 
 
 def test_three_levels_wait_for_each_other_with_one_slot(jobs, agent, worker, cli):
