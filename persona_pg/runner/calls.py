@@ -11,8 +11,8 @@ from persona_pg.runner.session import Step
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from persona_pg.runner.identity import Host
     from persona_pg.runner.lockfile import Owner
-    from persona_pg.runner.procfs import Host
 
 # What the runner needs of the schema; a migration that adds something it cannot do without raises
 # the setting max_protocol, and this number with it.

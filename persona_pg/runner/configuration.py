@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from persona_pg import settings
 
 if TYPE_CHECKING:
-    from persona_pg.runner.main import Options
+    from persona_pg.runner.options import Options
     from persona_pg.settings import Settings
 
 

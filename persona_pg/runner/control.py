@@ -14,7 +14,6 @@ standard library are imported: the guardian lives on this module.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import sys
 import time
@@ -49,6 +48,8 @@ class Control:
 
         Only one runner of a name lives, and the groups bear its mark, so nobody else is hit.
         """
+        import hashlib  # not for the guardian: it brings the whole of OpenSSL
+
         self._tag = hashlib.sha256(f"{home}\0{name}".encode()).hexdigest()[:8]
         if self.kind == "cgroup":
             left = []
@@ -97,11 +98,14 @@ class Control:
             )
 
 
-def choose(wanted: str = "auto") -> Control:
-    """Return the best way that works here, or the *wanted* one; its `why` says what was missing."""
+def choose(wanted: str = "auto", delegated: tuple[str, str] | None = None) -> Control:
+    """Return the best way that works here, or the *wanted* one; its `why` says what was missing.
+
+    *delegated* is what `delegated_group` has said, where it was asked before.
+    """
     if wanted == "subreaper":
         return Control("subreaper", "JOB_PROCESS_CONTROL=subreaper")
-    base, why_no_group = delegated_group()
+    base, why_no_group = delegated or delegated_group()
     if base and wanted in ("auto", "cgroup"):
         return Control("cgroup", base=base)
     if wanted == "cgroup":

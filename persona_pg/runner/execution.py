@@ -158,7 +158,7 @@ class Execution:
             # We were stopped, or the network was slow: by now the job may be somebody else's.
             return self._report("given_back", error="the answer to its claim came too late")
         self._session_id = command.session_id
-        self._link.flush()
+        self._link.announce()
         limit = self.job.get("output_limit") or self._settings.output_limit
         try:
             self.child = child = self._processes.spawn(

@@ -14,30 +14,27 @@ import os
 import select
 import signal
 import socket
-import struct
-import sys
 import time
 
 from persona_pg.runner import control, procfs, tree
+from persona_pg.runner.records import (
+    AFTER_SLEEP_SECONDS,
+    KILLED,
+    PING,
+    PONG,
+    RECORD,
+    REGISTER,
+    RELEASE,
+    RENEW,
+)
 
 TYPE_CHECKING = False  # importing typing would cost the guardian a megabyte
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from persona_pg.runner.guardian_link import GuardianLink
-
-# What goes through the socket, both ways: kind, pid, start time, token, deadline.
-RECORD = struct.Struct("=B3xiQQd")
-REGISTER, RENEW, RELEASE, HOLD, PING, PONG, KILLED = range(1, 8)
-
-FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1)
-# A terminal, `timeout` and others signal a group as well as a process: that is one request.
-_SAME_SIGNAL_SECONDS = 0.05
 # The poll's clock stops while the machine sleeps, the deadlines' clock does not.
 _LONGEST_POLL_SECONDS = 1.0
 _SLEEP_NOTICED_SECONDS = 1.0
-# After a sleep, the time a runner has to find out that its leases are still its own.
-AFTER_SLEEP_SECONDS = 120.0
 # Records are collected for so long: a busy runner does not wake its guardian for every job.
 _GATHER_SECONDS = 0.02
 _KILL_SECONDS = 1.0
@@ -59,7 +56,9 @@ class _Entry:
 class Guardian:
     """The table of a runner's jobs, and what is done about them."""
 
-    def __init__(self, link: socket.socket, runner: int, instance: int) -> None:
+    def __init__(
+        self, link: socket.socket, runner: int, instance: int, *, groups: str = ""
+    ) -> None:
         self.runner = runner
         self.instance = instance
         self.table: dict[int, _Entry] = {}
@@ -70,7 +69,7 @@ class Guardian:
         self._held: list[int] = []
         self._asleep = procfs.boottime() - time.monotonic()
         # Where the runner makes the groups of its jobs, if it makes any.
-        self._groups = control.delegated_group()[0]
+        self._groups = groups
 
     # -- the socket
 
@@ -258,83 +257,3 @@ def _signal_pipe() -> int:
         os.set_blocking(end, False)
     signal.set_wakeup_fd(write, warn_on_full_buffer=False)
     return read
-
-
-def run(child_main: Callable[[GuardianLink], int]) -> int:
-    """Fork: *child_main* is the runner, this process stays behind as its guardian.
-
-    Returns in both: the runner's exit code; of a killed runner 128 and the signal's number.
-    """
-    instance = procfs.new_instance()
-    procfs.become_subreaper()
-    if os.environ.get("PERSONA_DEBUG") != "1":  # a debugger could not look either
-        procfs.become_unreadable()
-    ours, theirs = socket.socketpair()
-    blocked = {*FORWARDED, signal.SIGCHLD}
-    signal.pthread_sigmask(signal.SIG_BLOCK, blocked)  # none is lost between fork and handler
-    for stream in (sys.stdout, sys.stderr):
-        stream.flush()
-    runner = os.fork()
-    if runner == 0:
-        ours.close()
-        # What a terminal sends to a group reaches the runner once: through its guardian.
-        os.setpgid(0, 0)
-        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
-        from persona_pg.runner.guardian_link import GuardianLink
-
-        return child_main(GuardianLink(theirs, instance))
-    theirs.close()
-    for number in blocked:
-        signal.signal(number, _noted)
-    for number in (signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU):
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, blocked)
-    return _guard(Guardian(ours, runner, instance))
-
-
-def _noted(number: int, frame: object) -> None:
-    """Do nothing: the number is read from the pipe."""
-
-
-def _guard(guardian: Guardian) -> int:
-    runner = guardian.runner
-    last: dict[int, float] = dict.fromkeys(FORWARDED, -_SAME_SIGNAL_SECONDS)
-
-    def forward(number: int) -> None:
-        now = time.monotonic()
-        if number in last and now - last[number] >= _SAME_SIGNAL_SECONDS:
-            last[number] = now
-            os.kill(runner, number)  # our child, and not reaped
-
-    guardian.serve(lambda: procfs.has_exited(runner), forward)
-    # Told to end once more while we do: the exit code is still the runner's.
-    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
-    code = os.waitstatus_to_exitcode(os.waitpid(runner, 0)[1])
-    _finish(guardian)
-    return code if code >= 0 else 128 - code
-
-
-def _finish(guardian: Guardian) -> None:
-    give_up = procfs.boottime() + 2 * _LAST_KILL_SECONDS
-    survivors: list[int] = []
-    while procfs.boottime() < give_up:
-        try:
-            survivors = guardian.clean_up()
-            break
-        except OSError:
-            time.sleep(_GATHER_SECONDS)
-    if survivors:
-        sys.stderr.write(f"persona-worker: could not kill {survivors}\n")
-
-
-def helper(runner: int, instance: int) -> None:
-    """Stand in for a guardian that died: a child of the runner, its socket as standard input.
-
-    It keeps the deadlines.  What the runner leaves behind when it dies is found by token only.
-    """
-    for number in FORWARDED:
-        signal.signal(number, signal.SIG_IGN)
-    guardian = Guardian(socket.socket(fileno=0), runner, instance)
-    guardian.serve(lambda: os.getppid() != runner, lambda _: None)
-    _finish(guardian)

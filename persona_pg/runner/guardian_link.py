@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from persona_pg.runner import guardian, procfs
+from persona_pg.runner import procfs, records
 
 if TYPE_CHECKING:
     import asyncio
@@ -29,8 +29,12 @@ class GuardianLink:
     What a killed runner has sent is still read by its guardian, so nothing is acknowledged.
     """
 
-    def __init__(self, link: socket.socket | None, instance: int) -> None:
+    def __init__(
+        self, link: socket.socket | None, instance: int, delegated: tuple[str, str] = ("", "")
+    ) -> None:
         self.instance = instance
+        # What `control.delegated_group` has said to the guardian.
+        self.delegated = delegated
         self.lost = False
         self.on_lost: Callable[[], None] | None = None
         self.on_killed: Callable[[int], None] | None = None
@@ -42,6 +46,7 @@ class GuardianLink:
         self._started: dict[int, Child] = {}
         self._held: list[int] = []
         self._backlog = bytearray()
+        self._is_announcing = False
         self._incoming = b""
         self._is_writing = False
         self._lazy: asyncio.TimerHandle | None = None
@@ -51,10 +56,16 @@ class GuardianLink:
     # -- what the runner says
 
     def register(self, token: int, deadline: float) -> None:
-        """Announce a job; `flush` sends it, which is to be done before the job is started."""
+        """Announce a job; `announce` sends it, which is to be done before the job is started."""
         self._table[token] = (0, 0, deadline)
-        self._pack(guardian.REGISTER, 0, 0, token, deadline)
+        self._is_announcing = True
+        self._pack(records.REGISTER, 0, 0, token, deadline)
         self._soon()
+
+    def announce(self) -> None:
+        """Send what jobs are about to start, if it was not sent yet."""
+        if self._is_announcing:
+            self._flush()
 
     def started(self, token: int, child: Child) -> None:
         """Say which process it is: soon, unless it ends at once.  The token alone finds it too."""
@@ -71,14 +82,14 @@ class GuardianLink:
             if token in self._table:
                 pid, started, _ = self._table[token]
                 self._table[token] = (pid, started, deadline)
-                self._pack(guardian.RENEW, 0, 0, token, deadline)
-        self.flush()
+                self._pack(records.RENEW, 0, 0, token, deadline)
+        self._flush()
 
     def release(self, token: int) -> None:
         """Forget a job: nothing of it lives."""
         self._started.pop(token, None)
         if self._table.pop(token, None) is not None:
-            self._pack(guardian.RELEASE, 0, 0, token, 0.0)
+            self._pack(records.RELEASE, 0, 0, token, 0.0)
             self._soon()
 
     def hold(self, fd: int) -> None:
@@ -88,8 +99,8 @@ class GuardianLink:
 
     def ping(self) -> None:
         """Ask for a sign of life, and notice if nobody is there."""
-        self._pack(guardian.PING, 0, 0, 0, 0.0)
-        self.flush()
+        self._pack(records.PING, 0, 0, 0, 0.0)
+        self._flush()
 
     # -- the line
 
@@ -114,8 +125,8 @@ class GuardianLink:
         package = str(Path(__file__).parents[2])
         code = (
             f"import sys; sys.path.insert(0, {package!r})\n"
-            "from persona_pg.runner import guardian\n"
-            f"guardian.helper({os.getpid()}, {self.instance})"
+            "from persona_pg.runner import guarded\n"
+            f"guarded.helper({os.getpid()}, {self.instance}, {self.delegated[0]!r})"
         )
         with theirs:
             self.helper_pid = os.posix_spawn(
@@ -132,8 +143,8 @@ class GuardianLink:
         for fd in self._held:
             self._send_held(fd)
         for token, (pid, started, deadline) in self._table.items():
-            self._pack(guardian.REGISTER, pid, started, token, deadline)
-        self.flush()
+            self._pack(records.REGISTER, pid, started, token, deadline)
+        self._flush()
         if self._loop is not None:
             self.attach(self._loop)
         return self.helper_pid
@@ -142,7 +153,7 @@ class GuardianLink:
         """Hang up: for a runner that ends."""
         if self._lazy is not None:
             self._lazy.cancel()
-        self.flush()
+        self._flush()
         self._disconnect()
 
     def _soon(self) -> None:
@@ -157,21 +168,21 @@ class GuardianLink:
             if token in self._table:
                 deadline = self._table[token][2]
                 self._table[token] = (child.pid, child.start_time, deadline)
-                self._pack(guardian.REGISTER, *self._table[token][:2], token, deadline)
+                self._pack(records.REGISTER, *self._table[token][:2], token, deadline)
         self._started.clear()
-        self.flush()
+        self._flush()
 
     def _pack(self, kind: int, pid: int, started: int, token: int, deadline: float) -> None:
         if self._link is not None:
-            self._backlog += guardian.RECORD.pack(kind, pid, started, token, deadline)
+            self._backlog += records.RECORD.pack(kind, pid, started, token, deadline)
 
-    def flush(self) -> None:
-        """Send what has not been sent yet."""
+    def _flush(self) -> None:
         if self._link is None:
             return
         try:
             while self._backlog:
                 del self._backlog[: self._link.send(self._backlog)]
+            self._is_announcing = False
         except BlockingIOError:
             if len(self._backlog) > _BACKLOG_BYTES:
                 self._lose()
@@ -185,12 +196,12 @@ class GuardianLink:
         if self._link is not None and self._loop is not None:
             self._loop.remove_writer(self._link.fileno())
             self._is_writing = False
-            self.flush()
+            self._flush()
 
     def _send_held(self, fd: int) -> None:
-        self.flush()
+        self._flush()
         if self._link is not None:
-            record = guardian.RECORD.pack(guardian.HOLD, 0, 0, 0, 0.0)
+            record = records.RECORD.pack(records.HOLD, 0, 0, 0, 0.0)
             try:
                 socket.send_fds(self._link, [record], [fd])
             except OSError:
@@ -209,10 +220,10 @@ class GuardianLink:
             self._lose()
             return
         data = self._incoming + data
-        whole = len(data) - len(data) % guardian.RECORD.size
+        whole = len(data) - len(data) % records.RECORD.size
         self._incoming = data[whole:]
-        for kind, _, _, token, _ in guardian.RECORD.iter_unpack(data[:whole]):
-            if kind == guardian.KILLED and self.on_killed is not None:
+        for kind, _, _, token, _ in records.RECORD.iter_unpack(data[:whole]):
+            if kind == records.KILLED and self.on_killed is not None:
                 self.on_killed(token)
 
     def _lose(self) -> None:

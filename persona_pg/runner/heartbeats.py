@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("persona.runner")
 
-# A pid is worth a heartbeat of its own once the job has lasted so long.
+# What a job says of itself is told within so long.
+_SOON_SECONDS = 1.0
+# A pid is worth a heartbeat of its own once the job has lasted so long: most have ended by then.
 _PID_REPORT_SECONDS = 1.0
 
 
@@ -46,6 +48,9 @@ class Heartbeats:
         self._kick = kick
         self._on_late = on_late
         self._answered_at = procfs.boottime()
+        # Since when they run, without that their pids were told.
+        self._untold: dict[Execution, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
 
     def at_once(self) -> None:
         """Send one with the next exchange."""
@@ -54,16 +59,42 @@ class Heartbeats:
 
     def soon(self) -> None:
         """Send one in a moment: there is something to tell."""
-        at = self._loop.time() + _PID_REPORT_SECONDS
+        at = self._loop.time() + _SOON_SECONDS
         if at < self.next_at:
             self.next_at = at
             self._kick()
+
+    def started(self, execution: Execution) -> None:
+        """Tell its pid with the next one, which comes early if it lasts."""
+        self._untold[execution] = self._loop.time()
+        if self._timer is None:
+            self._timer = self._loop.call_later(_PID_REPORT_SECONDS, self._look)
+
+    def ended(self, execution: Execution) -> None:
+        """Note that its pid is of no interest any more."""
+        self._untold.pop(execution, None)
+
+    def close(self) -> None:
+        """Send no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        self._timer = None
+        for since in self._untold.values():
+            left = since + _PID_REPORT_SECONDS - self._loop.time()
+            if left <= 0:
+                self.at_once()
+            else:
+                self._timer = self._loop.call_later(left, self._look)
+            return  # it is the one that has lasted longest
 
     def due(self, runner_id: str, *, interval: float, lease: float, sent_at: float) -> Due:
         """Return the heartbeat to send now."""
         # No rarer than the leases we have been given allow, whatever was configured since.
         spread = random.uniform(0.9, 1)  # noqa: S311 - spreads load
         self.next_at = self._loop.time() + min(interval, lease / 3) * spread
+        self._untold.clear()
         beats = [calls.heartbeats(runner_id, self._beats())]
         return beats, lambda answers: self._answered(answers[0], sent_at, lease)
 

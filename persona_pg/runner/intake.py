@@ -134,10 +134,10 @@ class Intake:
                 on_end=self._on_end,
             )
         )
-        self._heartbeats.soon()
         self.show_status()
 
     def _on_start(self, execution: Execution, argv: Sequence[str]) -> None:
+        self._heartbeats.started(execution)
         self._limits.arm()
         if self._configuration.options.verbose:
             job = execution.job
@@ -145,6 +145,7 @@ class Intake:
             log.info("job %s (%s): started %s", job["short_id"], job["agent"], line)
 
     def _on_end(self, execution: Execution) -> None:
+        self._heartbeats.ended(execution)
         self._roster.ended(execution)
         self.again()
         self._deliveries.on_output()

@@ -6,7 +6,7 @@ It counts from the moment the last good heartbeat was sent, on a clock that coun
 from __future__ import annotations
 
 from persona_pg.runner import procfs
-from persona_pg.runner.guardian import AFTER_SLEEP_SECONDS
+from persona_pg.runner.records import AFTER_SLEEP_SECONDS
 
 # Time kept between the end of our kill and the end of the lease at the server.
 SAFETY = 5.0

@@ -13,7 +13,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from persona_pg.runner import procfs
+from persona_pg.runner import identity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,7 +30,7 @@ class Owner:
     __slots__ = ("host", "instances", "pid", "started_at")
 
     def __init__(
-        self, host: procfs.Host, pid: int, instances: list[int], started_at: float
+        self, host: identity.Host, pid: int, instances: list[int], started_at: float
     ) -> None:
         self.host = host
         self.pid = pid
@@ -55,7 +55,7 @@ class Owner:
         """Undo `to_bytes`; None: it is not known who it was."""
         try:
             values = json.loads(content)
-            host = procfs.Host(
+            host = identity.Host(
                 str(values["machine_id"]), str(values["boot_id"]), str(values["pid_namespace"])
             )
             instances = [int(instance) for instance in values["instances"]]
@@ -93,7 +93,7 @@ class Lock:
 
     @property
     def _previous_is_visible(self) -> bool:
-        host = procfs.host()
+        host = identity.host()
         return self.previous is not None and all(host.as_tuple()) and self.previous.host == host
 
     @property
@@ -111,7 +111,7 @@ class Lock:
         self._write([self._instance])
 
     def _write(self, instances: list[int]) -> None:
-        us = Owner(procfs.host(), os.getpid(), instances, time.time())
+        us = Owner(identity.host(), os.getpid(), instances, time.time())
         os.pwrite(self.fd, us.to_bytes(), 0)
 
     @property
@@ -121,7 +121,7 @@ class Lock:
         Same boot and pids: it would still hold the lock.  Another boot of the same machine: it did
         not survive that.  A predecessor in another container of this boot cannot be judged.
         """
-        host = procfs.host()
+        host = identity.host()
         if self.previous is None or not all(host.as_tuple()):
             return False
         before = self.previous.host

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from persona_pg.runner.exchange import Due
     from persona_pg.runner.guardian_link import GuardianLink
     from persona_pg.runner.lockfile import Owner
-    from persona_pg.runner.main import Options
+    from persona_pg.runner.options import Options
     from persona_pg.settings import Settings
 
 log = logging.getLogger("persona.runner")
@@ -71,7 +71,7 @@ class Runner:
             # Several tries must fit into a lease.
             deadline=min(20.0, max(5.0, lease_seconds / 3)),
         )
-        self._control = control.choose(loaded.process_control)
+        self._control = control.choose(loaded.process_control, link.delegated)
         self._control.own(str(loaded.home), name)
         self._processes = Processes(instance=link.instance, control=self._control)
         self._notifier = notify.Notifier()
@@ -222,6 +222,7 @@ class Runner:
             await self._registration.sign_off()
         await self._deliveries.spool.close()
         self._session.close()
+        self._heartbeats.close()
         self._fence.close()
         self._desk.close_all()
         self._folder.close()

@@ -81,103 +81,9 @@ class Process:
         return f"<Process {self.pid} {self.state} parent={self.ppid} group={self.pgid}>"
 
 
-class Host:
-    """Where pids mean something: this machine, since this boot, in this pid namespace."""
-
-    __slots__ = ("boot_id", "machine_id", "pid_namespace")
-
-    def __init__(self, machine_id: str, boot_id: str, pid_namespace: str) -> None:
-        self.machine_id = machine_id
-        self.boot_id = boot_id
-        self.pid_namespace = pid_namespace
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Host) and self.as_tuple() == other.as_tuple()
-
-    def __hash__(self) -> int:
-        return hash(self.as_tuple())
-
-    def as_tuple(self) -> tuple[str, str, str]:
-        """All three, for comparing."""
-        return (self.machine_id, self.boot_id, self.pid_namespace)
-
-
-class ProcessIdentity:
-    """A process that another process, perhaps after a reboot, can be certain about."""
-
-    __slots__ = ("host", "pid", "start_time", "token")
-
-    def __init__(
-        self, host: Host, pid: int, start_time: int | None, token: int | None = None
-    ) -> None:
-        self.host = host
-        self.pid = pid
-        self.start_time = start_time
-        self.token = token
-
-    def is_alive(self) -> bool:
-        """Say whether exactly this process lives here.  Not known to be ours means no."""
-        if self.start_time is None or self.host != host() or not all(self.host.as_tuple()):
-            return False
-        process = read_process(self.pid)
-        if process is None or not process.is_alive or process.start_time != self.start_time:
-            return False
-        return self.token is None or read_token(self.pid) == self.token
-
-    def as_dict(self) -> dict[str, str | int | None]:
-        """Return plain values, for JSON."""
-        return {
-            "machine_id": self.host.machine_id,
-            "boot_id": self.host.boot_id,
-            "pid_namespace": self.host.pid_namespace,
-            "pid": self.pid,
-            "start_time": self.start_time,
-            "token": self.token,
-        }
-
-    @classmethod
-    def from_dict(cls, values: dict[str, str | int | None]) -> ProcessIdentity:
-        """Undo `as_dict`; what is missing makes an identity that is never alive."""
-
-        def number(name: str) -> int | None:
-            value = values.get(name)
-            return value if isinstance(value, int) else None
-
-        machine, boot, namespace = (
-            str(values.get(name) or "") for name in ("machine_id", "boot_id", "pid_namespace")
-        )
-        return cls(
-            Host(machine, boot, namespace),
-            number("pid") or 0,
-            number("start_time"),
-            number("token"),
-        )
-
-
 def boottime() -> float:
     """Seconds on a clock that also counts while the machine sleeps."""
     return time.clock_gettime(_CLOCK)
-
-
-@functools.cache
-def host() -> Host:
-    """Return this machine, boot and pid namespace; an unknown part is empty, and proves nothing."""
-    if sys.platform == "darwin":
-        return Host(_darwin.machine_id(), _darwin.boot_id(), "macos")
-    machine_id = _first_line("/etc/machine-id") or _first_line("/var/lib/dbus/machine-id")
-    try:
-        pid_namespace = os.readlink("/proc/self/ns/pid")  # noqa: PTH115 pathlib is big
-    except OSError:
-        pid_namespace = ""
-    return Host(machine_id, _first_line("/proc/sys/kernel/random/boot_id"), pid_namespace)
-
-
-def _first_line(path: str) -> str:
-    try:
-        with open(path, encoding="ascii", errors="replace") as file:  # noqa: PTH123 pathlib is big
-            return file.readline().strip()
-    except OSError:
-        return ""
 
 
 def _read_small(path: str, size: int = _STAT_BUFFER) -> bytes | None:
@@ -354,19 +260,6 @@ def signal_process(pid: int, started: int, number: int, token: int | None = None
     return True
 
 
-def has_exited(pid: int) -> bool:
-    """Say whether our child has ended, without reaping: its pid and group id stay ours."""
-    if sys.platform == "darwin":
-        return _darwin.has_exited(pid)
-    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-
-
-def reap(pid: int) -> int | None:
-    """Reap our child: its exit code, or minus the signal that ended it.  None: it lives."""
-    reaped, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if reaped else None
-
-
 def become_subreaper() -> bool:
     """Make orphans below us our children, instead of init's.  False where that is unknown."""
     if sys.platform != "linux":
@@ -392,43 +285,3 @@ def libc() -> Any:
     import ctypes
 
     return ctypes.CDLL(None, use_errno=True)
-
-
-class OwnChildren:
-    """The pids of our children, cheaply: one read, where the kernel offers the list.
-
-    The list is exact for us: a child leaves it only when it is reaped, and nobody but the
-    thread that reads reaps.  Without it (CONFIG_PROC_CHILDREN) the whole of /proc is walked.
-    """
-
-    def __init__(self, *, walk: bool = False) -> None:
-        self._fd = -1
-        if LINUX and not walk:
-            try:
-                self._fd = os.open(
-                    f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC
-                )
-            except OSError:
-                self._fd = -1
-
-    @property
-    def is_cheap(self) -> bool:
-        """Whether reading costs microseconds."""
-        return self._fd >= 0
-
-    def read(self) -> list[int]:
-        """Return the pids of all our children, zombies too."""
-        if self._fd < 0:
-            me = os.getpid()
-            return [process.pid for process in snapshot().values() if process.ppid == me]
-        os.lseek(self._fd, 0, os.SEEK_SET)
-        text = b""
-        while chunk := os.read(self._fd, 65536):
-            text += chunk
-        return [int(pid) for pid in text.split()]
-
-    def close(self) -> None:
-        """Give the descriptor back."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1

@@ -11,7 +11,7 @@ import psycopg
 
 from persona_pg import connections
 from persona_pg.errors import ConfigurationError, DatabaseUnreachable, PersonaError, translated
-from persona_pg.runner import calls, procfs
+from persona_pg.runner import calls, identity, procfs
 from persona_pg.runner.claims import ClaimCycle
 from persona_pg.runner.session import ConnectionLost, StepError
 
@@ -145,7 +145,7 @@ class Registration:
                 hostname=socket.gethostname(),
                 pid=os.getpid(),
                 pid_started=str(procfs.start_time(os.getpid())),
-                host=procfs.host(),
+                host=identity.host(),
                 capacity=capacity,
                 agents=self._agents,
                 lease_seconds=self.lease_seconds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import socket
@@ -15,19 +16,19 @@ from persona_pg import connections, settings
 from persona_pg.errors import ConfigurationError, PersonaError
 from persona_pg.runner import lockfile, tree
 from persona_pg.runner.main import EXIT_CONFIGURATION, EXIT_TRY_LATER
+from persona_pg.runner.options import Options
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from persona_pg.runner.guardian_link import GuardianLink
-    from persona_pg.runner.main import Options
     from persona_pg.settings import Settings
 
 log = logging.getLogger("persona.runner")
 
 
 def prepare(options: Options, answer: int) -> int:
-    """Check the configuration, see that there is a database, write its address to *answer*."""
+    """Check the configuration, see that there is a database; write to *answer* what `run` takes."""
     from persona_pg import embedded
 
     def work() -> int:
@@ -35,14 +36,18 @@ def prepare(options: Options, answer: int) -> int:
         _name(options)
         dsn = embedded.resolve_dsn(loaded)
         connections.refuse_transaction_pooler(dsn)
-        os.write(answer, dsn.encode())
+        prepared = json.dumps([dsn, options]).encode()
+        with open(answer, "wb") as pipe:
+            pipe.write(prepared)
         return 0
 
     return _said(work)
 
 
-def run(link: GuardianLink, options: Options, dsn: str) -> int:
+def run(link: GuardianLink, prepared: bytes) -> int:
     """Be the runner; returns the exit code."""
+    dsn, (agents, *others) = json.loads(prepared)
+    options = Options(tuple(agents), *others)
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(levelname)s %(message)s",

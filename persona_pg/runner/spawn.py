@@ -7,55 +7,22 @@ import errno
 import os
 import resource
 import signal
-import stat
 import sys
-import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from persona_pg.runner import procfs
+from persona_pg.runner import children, identity, procfs
+from persona_pg.runner.programs import SpawnError, SpawnErrorKind, find_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
-
-SpawnErrorKind = Literal[
-    "not_found", "not_executable", "bad_cwd", "too_big", "invalid", "resources", "failed"
-]
 
 # Everything a child may have inherited as ignored or blocked goes back to its default.
 _ALL_SIGNALS = sorted(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP})
 
 # What the machine lacks for the moment; the program itself may be fine.
 _SHORTAGES = (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE)
-
-_FIRST_OWN_DESCRIPTOR = 3
-_SECONDS_BETWEEN_SEALS = 1.0
-
-# Where a program was found is believed for so long: a PATH of twelve folders is 12 looks a job.
-_FOUND_SECONDS = 1.0
-_FOUND_AT_MOST = 200
-_found: dict[tuple[str, str, str], tuple[str, float]] = {}
-
-
-class SpawnError(Exception):
-    """The program could not be started; nothing of it has run."""
-
-    def __init__(self, kind: SpawnErrorKind, message: str, program: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-        self.program = program
-
-    @property
-    def is_transient(self) -> bool:
-        """Whether the machine, not the job, is what failed."""
-        return self.kind == "resources"
-
-    def words(self, runner: str) -> str:
-        """Say what is wrong, and where: another runner may have the program."""
-        if self.kind == "not_found":
-            return f"program '{self.program}' not found on PATH of runner {runner}"
-        return str(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,50 +87,15 @@ class Child:
         """The leader's pid is its group's and its session's id."""
         return self.pid
 
-    def identity(self) -> procfs.ProcessIdentity:
+    def identity(self) -> identity.ProcessIdentity:
         """Return what to store, for a later runner to recognise this process by."""
-        return procfs.ProcessIdentity(procfs.host(), self.pid, self.start_time, self.token)
+        return identity.ProcessIdentity(identity.host(), self.pid, self.start_time, self.token)
 
     def exited(self) -> bool:
         """Look whether the leader has ended; it is not reaped, so its ids stay ours."""
         if not self.has_exited:
-            self.has_exited = procfs.has_exited(self.pid)
+            self.has_exited = children.has_exited(self.pid)
         return self.has_exited
-
-
-def find_program(name: str, env: Mapping[str, str], cwd: str | Path | None = None) -> str:
-    """Return the path of a program, as the child with this PATH and directory would find it."""
-    base = os.fspath(cwd) if cwd is not None else ""
-    if os.sep in name:
-        return _first_program([os.path.join(base, name)], name)  # noqa: PTH118 "./x" keeps its dot
-    path = env.get("PATH", os.defpath)
-    key = name, path, base
-    found, until = _found.get(key, ("", 0.0))
-    now = time.monotonic()
-    if now < until and os.access(found, os.X_OK):
-        return found
-    folders = path.split(os.pathsep)
-    found = _first_program([os.path.join(base, part, name) for part in folders], name)  # noqa: PTH118
-    if len(_found) >= _FOUND_AT_MOST:
-        _found.clear()
-    _found[key] = found, now + _FOUND_SECONDS
-    return found
-
-
-def _first_program(candidates: list[str], name: str) -> str:
-    seen = None
-    for candidate in candidates:
-        try:
-            mode = os.stat(candidate).st_mode  # noqa: PTH116 a hot path
-        except (OSError, ValueError):
-            continue
-        if stat.S_ISREG(mode) and os.access(candidate, os.X_OK):
-            return candidate
-        seen = seen or candidate
-    if seen is not None:
-        raise SpawnError("not_executable", f"program '{seen}' is not executable", name)
-    where = "" if os.sep in name else " on PATH"
-    raise SpawnError("not_found", f"program '{name}' not found{where}", name)
 
 
 def spawn(spec: ChildSpec, token: int | None) -> Child:
@@ -171,53 +103,60 @@ def spawn(spec: ChildSpec, token: int | None) -> Child:
     if not spec.argv or not spec.argv[0]:
         raise SpawnError("invalid", "the command line is empty", "")
     program = spec.argv[0]
-    with _translated(program), contextlib.ExitStack() as cleanup:
-        with _directory(spec.cwd, program):
-            # Looked up from inside the directory: a relative path means the same to the child.
-            # Looked up also where a launcher would: what is missing is to be said here.
-            path = find_program(program, spec.env)
-            if spec.launcher:
-                path = spec.launcher[0]
-            stdin = _stdin(spec.stdin)
-            cleanup.callback(os.close, stdin)
-            out_read, out_write = _pipe(cleanup)
-            err_read, err_write = _pipe(cleanup)
-            with _processors(spec.processors), _token_limit(token) as inherited:
-                pid = os.posix_spawn(
-                    path,
-                    [*spec.launcher, *spec.argv],
-                    spec.env,
-                    file_actions=[
-                        (os.POSIX_SPAWN_DUP2, stdin, 0),
-                        (os.POSIX_SPAWN_DUP2, out_write, 1),
-                        (os.POSIX_SPAWN_DUP2, err_write, 2),
-                    ],
-                    setsid=True,
-                    setsigmask=(),
-                    setsigdef=_ALL_SIGNALS,
-                )
-        # From here on nothing may fail and leave the child unknown to its caller.
-        for fd in (out_write, err_write, stdin):
-            os.close(fd)
-        cleanup.pop_all()
-        os.set_blocking(out_read, False)
-        os.set_blocking(err_read, False)
-        return Child(
-            pid=pid,
-            token=inherited,
-            mark=spec.mark or spec.env.get("PERSONA_JOB_ID"),
-            pidfd=os.pidfd_open(pid) if sys.platform == "linux" else -1,
-            stdout_fd=out_read,
-            stderr_fd=err_read,
-            stray_grace=spec.stray_grace,
-        )
+    opened: list[int] = []
+    with _translated(program):
+        try:
+            pid, inherited = _start(spec, program, token, opened)
+        except BaseException:
+            for fd in opened:
+                os.close(fd)
+            raise
+    # From here on nothing may fail and leave the child unknown to its caller.
+    stdin, out_read, out_write, err_read, err_write = opened
+    for fd in (stdin, out_write, err_write):
+        os.close(fd)
+    os.set_blocking(out_read, False)
+    os.set_blocking(err_read, False)
+    return Child(
+        pid=pid,
+        token=inherited,
+        mark=spec.mark or spec.env.get("PERSONA_JOB_ID"),
+        pidfd=os.pidfd_open(pid) if sys.platform == "linux" else -1,
+        stdout_fd=out_read,
+        stderr_fd=err_read,
+        stray_grace=spec.stray_grace,
+    )
 
 
-def _pipe(cleanup: contextlib.ExitStack) -> tuple[int, int]:
-    ends = os.pipe()
-    for end in ends:
-        cleanup.callback(os.close, end)
-    return ends
+def _start(
+    spec: ChildSpec, program: str, token: int | None, opened: list[int]
+) -> tuple[int, int | None]:
+    """Return the pid and the token it has; its descriptors and our ends of them are *opened*."""
+    with _directory(spec.cwd, program):
+        # Looked up from inside the directory: a relative path means the same to the child.
+        # Looked up also where a launcher would: what is missing is to be said here.
+        path = find_program(program, spec.env)
+        if spec.launcher:
+            path = spec.launcher[0]
+        opened.append(_stdin(spec.stdin))
+        opened += os.pipe()
+        opened += os.pipe()
+        stdin, _, out_write, _, err_write = opened
+        with _processors(spec.processors), _token_limit(token) as inherited:
+            pid = os.posix_spawn(
+                path,
+                [*spec.launcher, *spec.argv],
+                spec.env,
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, stdin, 0),
+                    (os.POSIX_SPAWN_DUP2, out_write, 1),
+                    (os.POSIX_SPAWN_DUP2, err_write, 2),
+                ],
+                setsid=True,
+                setsigmask=(),
+                setsigdef=_ALL_SIGNALS,
+            )
+    return pid, inherited
 
 
 def _stdin(content: bytes | None) -> int:
@@ -322,32 +261,3 @@ def _translated(program: str) -> Iterator[None]:
         raise SpawnError(
             "invalid", f"program '{program}' cannot be run: {error}", program
         ) from error
-
-
-class DescriptorSeal:
-    """Keeps our descriptors out of children, also those that we were started with ourselves.
-
-    Python opens everything close-on-exec; what is left is what a parent or a C library made,
-    so looking at intervals is enough.
-    """
-
-    def __init__(self) -> None:
-        self._next = 0.0
-        for fd in range(_FIRST_OWN_DESCRIPTOR):
-            try:
-                os.fstat(fd)
-            except OSError:
-                # A pipe that got number 0 to 2 would be overwritten while a child is set up.
-                os.open(os.devnull, os.O_RDWR)
-
-    def apply(self) -> None:
-        """Mark what is open as not inheritable, at most once a second."""
-        now = procfs.boottime()
-        if now < self._next:
-            return
-        self._next = now + _SECONDS_BETWEEN_SEALS
-        for name in os.listdir("/dev/fd"):  # noqa: PTH208 a hot path
-            fd = int(name)
-            if fd >= _FIRST_OWN_DESCRIPTOR:
-                with contextlib.suppress(OSError):  # the listing's own descriptor is closed by now
-                    os.set_inheritable(fd, False)

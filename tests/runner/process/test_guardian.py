@@ -15,7 +15,8 @@ import pytest
 from proctest import STUBBORN, is_alive
 
 from persona_pg.runner import procfs, tree
-from persona_pg.runner.guardian import RECORD, REGISTER, RENEW, Guardian
+from persona_pg.runner.guardian import Guardian
+from persona_pg.runner.records import RECORD, REGISTER, RENEW
 
 WORKER = [sys.executable, str(Path(__file__).with_name("worker.py"))]
 ONE_LINE = STUBBORN.strip().replace("\n", "\\n")
@@ -302,7 +303,7 @@ def test_the_guardian_is_small(worker):
     print(f"guardian: {rss} KB, of which private {private} KB")
     assert rss < 20_000
     code = (
-        "import sys; from persona_pg.runner import guardian\n"
+        "import sys; from persona_pg.runner import guarded\n"
         "heavy = {'asyncio', 'psycopg', 'click', 'subprocess', 'psutil', 'json', 'dataclasses',"
         " 'inspect', 'pathlib', 'logging', 'threading'}\n"
         "print(sorted(heavy & sys.modules.keys()))"

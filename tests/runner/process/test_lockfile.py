@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from persona_pg.runner import lockfile, procfs
+from persona_pg.runner import identity, lockfile
 from persona_pg.runner.lockfile import HeldBy, Lock
 
 
@@ -91,8 +91,8 @@ def test_a_damaged_file_proves_nothing(path, content):
 
 
 def test_an_unknown_host_proves_nothing(path, monkeypatch):
-    unknown = procfs.Host("", procfs.host().boot_id, procfs.host().pid_namespace)
-    monkeypatch.setattr(procfs, "host", lambda: unknown)
+    unknown = identity.Host("", identity.host().boot_id, identity.host().pid_namespace)
+    monkeypatch.setattr(identity, "host", lambda: unknown)
     lockfile.acquire(path, instance=1).release()
     lock = lockfile.acquire(path, instance=2)
     assert (lock.may_take_over, lock.left_instances) == (False, [])

@@ -53,7 +53,7 @@ asyncio.run(main())
 
 GUARDIAN = """
 from types import SimpleNamespace
-from persona_pg.runner import guardian, procfs
+from persona_pg.runner import guarded, procfs
 
 def child_main(link):
     assert sys.platform == "darwin"
@@ -63,7 +63,7 @@ def child_main(link):
     print(child.pid, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
 
-sys.exit(guardian.run(child_main))
+sys.exit(guarded.run(child_main))
 """
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from proctest import ENV, Job, isolated, python, sh, until
 
-from persona_pg.runner import procfs
+from persona_pg.runner import children, procfs
 from persona_pg.runner.process import ChildSpec, SpawnError
 
 ABOUT_ME = """
@@ -143,7 +143,7 @@ def test_what_cannot_be_started_is_refused_by_name(tmp_path, argv, options, kind
         assert (error.value.kind, error.value.is_transient) == (kind, False)
         assert message in str(error.value)
         assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
-        assert procfs.OwnChildren().read() == []
+        assert children.OwnChildren().read() == []
 
     isolated(scenario)
 
@@ -215,8 +215,8 @@ def test_the_own_children_are_the_same_by_both_ways():
     async def scenario(processes):
         jobs = [Job(processes, sh("exec sleep 1000")) for _ in range(700)]
         pids = sorted(job.child.pid for job in jobs)
-        assert sorted(procfs.OwnChildren().read()) == pids, "more than one page of them"
-        assert sorted(procfs.OwnChildren(walk=True).read()) == pids
+        assert sorted(children.OwnChildren().read()) == pids, "more than one page of them"
+        assert sorted(children.OwnChildren(walk=True).read()) == pids
         for job in jobs:
             processes.begin_stop(job.child, 0)
         await until(lambda: not processes.children)

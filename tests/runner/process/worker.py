@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[3]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from persona_pg.runner import guardian  # noqa: E402
+from persona_pg.runner import guarded  # noqa: E402
 
 
 def child_main(link):
@@ -40,7 +40,7 @@ async def serve(link, asyncio, signal):  # noqa: C901, PLR0915 a list of command
         say("restarted", helper)
 
     link.on_lost = lost
-    for number in guardian.FORWARDED:
+    for number in guarded.FORWARDED:
         loop.add_signal_handler(number, say, "signal", number.name)
     commands = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(commands), sys.stdin)
@@ -51,7 +51,7 @@ async def serve(link, asyncio, signal):  # noqa: C901, PLR0915 a list of command
         if command == "spawn":  # spawn SECONDS SCRIPT: the deadline is so far away
             token = processes.new_token()
             link.register(token, procfs.boottime() + float(rest[0]))
-            link.flush()
+            link.announce()
             script = rest[1].encode().decode("unicode_escape")
             child = processes.spawn(ChildSpec(["sh", "-c", script], ENV, token=token))
             link.started(token, child)
@@ -82,4 +82,4 @@ async def serve(link, asyncio, signal):  # noqa: C901, PLR0915 a list of command
 
 
 if __name__ == "__main__":
-    sys.exit(guardian.run(child_main))
+    sys.exit(guarded.run(child_main))

@@ -1,0 +1,76 @@
+"""Finding the program of a job where the job would, and what is said where it cannot be run."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+SpawnErrorKind = Literal[
+    "not_found", "not_executable", "bad_cwd", "too_big", "invalid", "resources", "failed"
+]
+
+# Where a program was found is believed for so long: a PATH of twelve folders is 12 looks a job.
+_FOUND_SECONDS = 1.0
+_FOUND_AT_MOST = 200
+_found: dict[tuple[str, str, str], tuple[str, float]] = {}
+
+
+class SpawnError(Exception):
+    """The program could not be started; nothing of it has run."""
+
+    def __init__(self, kind: SpawnErrorKind, message: str, program: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.program = program
+
+    @property
+    def is_transient(self) -> bool:
+        """Whether the machine, not the job, is what failed."""
+        return self.kind == "resources"
+
+    def words(self, runner: str) -> str:
+        """Say what is wrong, and where: another runner may have the program."""
+        if self.kind == "not_found":
+            return f"program '{self.program}' not found on PATH of runner {runner}"
+        return str(self)
+
+
+def find_program(name: str, env: Mapping[str, str], cwd: str | Path | None = None) -> str:
+    """Return the path of a program, as the child with this PATH and directory would find it."""
+    base = os.fspath(cwd) if cwd is not None else ""
+    if os.sep in name:
+        return _first_program([os.path.join(base, name)], name)  # noqa: PTH118 "./x" keeps its dot
+    path = env.get("PATH", os.defpath)
+    key = name, path, base
+    found, until = _found.get(key, ("", 0.0))
+    now = time.monotonic()
+    if now < until and os.access(found, os.X_OK):
+        return found
+    folders = path.split(os.pathsep)
+    found = _first_program([os.path.join(base, part, name) for part in folders], name)  # noqa: PTH118
+    if len(_found) >= _FOUND_AT_MOST:
+        _found.clear()
+    _found[key] = found, now + _FOUND_SECONDS
+    return found
+
+
+def _first_program(candidates: list[str], name: str) -> str:
+    seen = None
+    for candidate in candidates:
+        try:
+            mode = os.stat(candidate).st_mode  # noqa: PTH116 a hot path
+        except (OSError, ValueError):
+            continue
+        if stat.S_ISREG(mode) and os.access(candidate, os.X_OK):
+            return candidate
+        seen = seen or candidate
+    if seen is not None:
+        raise SpawnError("not_executable", f"program '{seen}' is not executable", name)
+    where = "" if os.sep in name else " on PATH"
+    raise SpawnError("not_found", f"program '{name}' not found{where}", name)
