@@ -297,6 +297,31 @@ def test_two_claims_at_once_never_share_the_last_money(money, runner, another):
     assert two.claim(runner) == []
 
 
+@pytest.mark.parametrize("how", ["booked", "by hand", "lent", "raised"])
+def test_an_idle_runner_hears_of_money_that_comes_or_will_not_come(money, runner, another, how):
+    money.one("set_budget", name="all", limit_usd=0.3)
+    money.agent(may_delegate_to=["a"])
+    run = money.start(runner)
+    named = {"runner_id": runner, "job_id": run["id"], "lease": run["lease"]}
+    below = money.one("create_child_job", **named, job_type="t", agent="a")
+    assert money.claim(runner) == []
+    listener = another("listener")
+    listener.listen()
+
+    if how == "booked":
+        money.report(runner, run, cost_usd=0)
+    elif how == "by hand":
+        money.run("update persona.jobs set status = 'completed' where id = %s", run["id"])
+    elif how == "lent":
+        money.call("job_call", **named, command="wait", body={"ids": [str(below["id"])]})
+    else:
+        money.one("set_budget", name="all", limit_usd=1)
+
+    assert "*" in listener.heard()
+    money.claim(runner)
+    assert money.status(below) == ("held" if how == "lent" else "running")
+
+
 def test_an_older_snapshot_may_not_claim_under_a_budget(money, runner):
     money.one("set_budget", name="all", limit_usd=1)
     money.create()
