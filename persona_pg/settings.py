@@ -208,6 +208,11 @@ class Settings:
     drain_timeout: timedelta = _variable(
         "WORKER_DRAIN_TIMEOUT", _duration("0s", "7d"), timedelta(seconds=300)
     )
+    log_format: str = _variable(
+        "PERSONA_LOG_FORMAT",
+        _matching(r"auto|text|json|journald", "auto, text, json or journald"),
+        "auto",
+    )
     claude_model: str = _variable("CLAUDE_MODEL", _MODEL, "opus")
     gemini_model: str = _variable("GEMINI_MODEL", _MODEL, "pro")
     alert_webhook_url: str | None = _variable(

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from persona_pg.runner import calls
+from persona_pg.runner.logs import about
 from persona_pg.runner.outbox import PAUSE_BYTES, RESUME_BYTES, Outbox
 from persona_pg.runner.session import StepError
 
@@ -108,13 +109,20 @@ class Delivery:
             return
         self._singles = False
         for item in answer or ():
+            fields = about({"id": item["job_id"]}, status=item["result_status"])
             self.outbox.report_done(item["job_id"], item["lease"])
             if item["status"] == "lost":
-                log.warning("job %s: its result came too late and was put aside", item["job_id"])
+                log.warning(
+                    "job %s: its result came too late and was put aside", item["job_id"],
+                    extra=fields,
+                )  # fmt: skip
             elif item["status"] == "invalid":
-                log.error("job %s: the database does not understand its result", item["job_id"])
+                log.error(
+                    "job %s: the database does not understand its result", item["job_id"],
+                    extra=fields,
+                )  # fmt: skip
             elif self._is_verbose:
-                log.info("job %s: %s", item["job_id"], item["result_status"])
+                log.info("job %s: %s", item["job_id"], item["result_status"], extra=fields)
 
     def _was_refused(self, what: str, error: StepError) -> bool:
         """Tell whether it would be refused again; if not, it is sent again in a while."""

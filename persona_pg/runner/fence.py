@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from persona_pg.runner import procfs
 from persona_pg.runner.boottimer import BootTimer
+from persona_pg.runner.logs import about
 
 if TYPE_CHECKING:
     import asyncio
@@ -69,11 +70,17 @@ class Fence:
                 log.error("cannot stop processes: %s", exc)  # noqa: TRY400
                 asleep = []
         for execution in asleep:
-            log.warning("job %s: we were away past its lease", execution.job["short_id"])
+            log.warning(
+                "job %s: we were away past its lease", execution.job["short_id"],
+                extra=about(execution.job),
+            )  # fmt: skip
             execution.suspended()
         for execution in late:
             if execution not in asleep:
-                log.error("job %s: no heartbeat got through, killing it", execution.job["short_id"])
+                log.error(
+                    "job %s: no heartbeat got through, killing it", execution.job["short_id"],
+                    extra=about(execution.job),
+                )  # fmt: skip
                 execution.stop("lease")
         if asleep:
             self._ask()

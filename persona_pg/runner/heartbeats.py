@@ -7,6 +7,7 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from persona_pg.runner import calls, procfs
+from persona_pg.runner.logs import about
 from persona_pg.runner.outbox import storable
 from persona_pg.runner.session import StepError
 
@@ -122,7 +123,10 @@ class Heartbeats:
             if execution is None:
                 continue
             if beat["directive"] == "lost":
-                log.warning("job %s: the lease is lost, killing it", execution.job["short_id"])
+                log.warning(
+                    "job %s: the lease is lost, killing it", execution.job["short_id"],
+                    extra=about(execution.job),
+                )  # fmt: skip
                 execution.stop("lost")
                 continue
             execution.renewed(sent_at)

@@ -7,6 +7,7 @@ import shlex
 from typing import TYPE_CHECKING, Any
 
 from persona_pg.runner.execution import Execution
+from persona_pg.runner.logs import about
 from persona_pg.runner.session import StepError
 
 if TYPE_CHECKING:
@@ -142,7 +143,9 @@ class Intake:
         if self._configuration.options.verbose:
             job = execution.job
             line = shlex.join(argv)[:_LOGGED_COMMAND]
-            log.info("job %s (%s): started %s", job["short_id"], job["agent"], line)
+            log.info(
+                "job %s (%s): started %s", job["short_id"], job["agent"], line, extra=about(job)
+            )
 
     def _on_end(self, execution: Execution) -> None:
         self._heartbeats.ended(execution)

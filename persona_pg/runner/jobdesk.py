@@ -18,6 +18,7 @@ from persona_pg.runner import procfs
 from persona_pg.runner.jobrequests import JobRequests
 from persona_pg.runner.jobsocket import JobSocket, failure
 from persona_pg.runner.jobwaits import Waits
+from persona_pg.runner.logs import about
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -82,7 +83,10 @@ class JobDesk:
             socket = self._sockets.pop() if self._sockets else JobSocket(self._folder.new_path())
         except OSError as exc:
             # Most jobs never speak.
-            log.warning("job %s has no socket: %s", execution.job["short_id"], exc)
+            log.warning(
+                "job %s has no socket: %s", execution.job["short_id"], exc,
+                extra=about(execution.job),
+            )  # fmt: skip
             return env
         client = self._clients[execution] = _Client(execution, socket, log_bytes)
         socket.begin(

@@ -13,6 +13,7 @@ from persona_pg import connections
 from persona_pg.errors import ConfigurationError, DatabaseUnreachable, PersonaError, translated
 from persona_pg.runner import calls, identity, procfs
 from persona_pg.runner.claims import ClaimCycle
+from persona_pg.runner.logs import about
 from persona_pg.runner.session import ConnectionLost, StepError
 
 if TYPE_CHECKING:
@@ -155,7 +156,10 @@ class Registration:
         if answer["may_recover"]:
             for job in await self._one(calls.recover_predecessor(answer["id"])) or ():
                 log.warning(
-                    "job %s was left by the last runner: now %s", job["short_id"], job["status"]
+                    "job %s was left by the last runner: now %s",
+                    job["short_id"],
+                    job["status"],
+                    extra=about(job, status=job["status"]),
                 )
         # Only now: what is cut off before is done again as a whole.
         self._deliveries.runner_id = answer["id"]
@@ -186,7 +190,10 @@ class Registration:
             answer.complain("reconciling")
             return
         for job in answer or ():
-            log.warning("gave back job %s: the answer to its claim was lost", job["job_id"])
+            log.warning(
+                "gave back job %s: the answer to its claim was lost", job["job_id"],
+                extra=about({"id": job["job_id"]}),
+            )  # fmt: skip
 
     async def _one(self, step: Step) -> Any:
         (answer,) = await self._session.exchange([step])

@@ -14,7 +14,7 @@ import psycopg
 
 from persona_pg import connections, settings
 from persona_pg.errors import ConfigurationError, PersonaError
-from persona_pg.runner import lockfile, tree
+from persona_pg.runner import lockfile, logs, tree
 from persona_pg.runner.main import EXIT_CONFIGURATION, EXIT_TRY_LATER
 from persona_pg.runner.options import Options
 
@@ -48,16 +48,11 @@ def run(link: GuardianLink, prepared: bytes) -> int:
     """Be the runner; returns the exit code."""
     dsn, (agents, *others) = json.loads(prepared)
     options = Options(tuple(agents), *others)
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(asctime)s %(levelname)s %(message)s",
-        stream=sys.stderr,
-        force=True,
-    )
 
     def work() -> int:
         loaded = settings.load()
         name = _name(options)
+        logs.set_up(loaded.log_format, name)
         lock = lockfile.acquire(loaded.home / "runners" / f"{name}.lock", instance=link.instance)
         if isinstance(lock, lockfile.HeldBy):
             sys.stderr.write(f"persona-worker: {lock.describe()}\n")

@@ -28,6 +28,7 @@ WRONG = {
     "WORKER_CONCURRENCY": "many",
     "WORKER_POLL_INTERVAL": "1ms",
     "WORKER_DRAIN_TIMEOUT": "nan",
+    "PERSONA_LOG_FORMAT": "xml",
     "CLAUDE_MODEL": "--x",
     "GEMINI_MODEL": "a b",
     "ALERT_WEBHOOK_URL": "ftp://x",

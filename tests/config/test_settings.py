@@ -41,6 +41,7 @@ WRONG = [
     ("WORKER_CONCURRENCY", "\u0663"),
     ("WORKER_POLL_INTERVAL", "1ms"),
     ("WORKER_DRAIN_TIMEOUT", "nan"),
+    ("PERSONA_LOG_FORMAT", "xml"),
     ("CLAUDE_MODEL", "--dangerously"),
     ("GEMINI_MODEL", "a b"),
     ("ALERT_WEBHOOK_URL", "ftp://x"),
