@@ -67,6 +67,8 @@ end $$;
 \ir _apply_migration.sql
 \set migration 0023_metrics.sql
 \ir _apply_migration.sql
+\set migration 0024_restored.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_limit_room.sql
@@ -193,6 +195,7 @@ end $$;
 \ir functions/internal/_resource_limits.sql
 \ir functions/internal/_resumption.sql
 \ir functions/internal/_resume_at.sql
+\ir functions/internal/_mark_server.sql
 \ir functions/internal/_retry_delay.sql
 \ir functions/internal/_rpc_call.sql
 \ir functions/internal/_rpc_check.sql

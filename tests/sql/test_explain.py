@@ -161,7 +161,7 @@ def disabled(queue, runner):
 
 
 @gives(
-    "waits until %s: after a failover no job is handed out for one lease, because what ran before"
+    "waits until %s: after a failover or a restore no job is handed out for one lease, because what ran before"
     " may still run"
 )
 def after_a_failover(queue, runner):

@@ -89,7 +89,7 @@ begin
   end if;
   select t.resume_at::text into v_text from persona.server_timeline as t where t.resume_at > now();
   if found then
-    return format('waits until %s: after a failover no job is handed out for one lease, because what ran before may still run', v_text);
+    return format('waits until %s: after a failover or a restore no job is handed out for one lease, because what ran before may still run', v_text);
   end if;
   select g.* into v_gate from persona.gates as g
   where g.provider = v_agent.provider and g.account in ('', v_agent.account) and g.state <> 'open'

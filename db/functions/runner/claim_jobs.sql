@@ -62,7 +62,8 @@ begin
       select a.name from persona.agents as a
       where a.is_active and not a.is_external and a.max_concurrent is null
         and (r.agents is null or a.name = any(r.agents))) as unlimited,
-    (select t.resume_at is not null or t.timeline is distinct from substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
+    (select t.resume_at is not null or (t.xmin <> t.row_xid) is true
+       or t.timeline is distinct from substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
      from persona.server_timeline as t) is distinct from false as is_new_server
   into v_runner
   from persona.runners as r where r.id = claim_jobs.runner_id and r.ended_at is null;
