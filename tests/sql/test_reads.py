@@ -12,7 +12,7 @@ import json
 import pytest
 from sqltest import Queue
 
-MANY = 2000
+MANY = 2500
 # Entries of the queue, a lease, the job, its history, agents, settings: by key, some more than once.
 FEW = 120
 
@@ -276,3 +276,16 @@ def test_the_place_goes_on_with_the_claims_and_back_with_their_transaction(queue
         placed.claim(runner)
         assert place(placed) != before
     assert place(placed) == before
+
+
+def test_a_short_walk_ends_the_place(queue, runner, placed, snapshot):
+    """Nobody holds a snapshot any more, and what was dead has been swept up."""
+    placed.drain(runner)
+    last(placed, later=-200)
+    snapshot.rollback()
+    queue.run("vacuum persona.job_queue")
+    for _ in range(2):
+        queue.create()
+
+    assert len(placed.claim(runner)) == 1
+    assert not placed.value("select current_setting('persona.claim_place', true)")

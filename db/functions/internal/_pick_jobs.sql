@@ -54,9 +54,11 @@ begin
       limit p_max
     ) as c;
     v_walked := pg_stat_get_xact_tuples_returned('persona.job_queue_ready_idx'::regclass) - v_walked;
-    -- With far fewer it is not worth the trouble.
-    if v_place is not null or v_walked > 500 + 2 * cardinality(seqs) then
+    -- With fewer, keeping a place costs more than the walk.
+    if v_walked > 2000 + 2 * coalesce(cardinality(seqs), 0) then
       perform persona._remember_place(v_place, seqs, v_walked, true);
+    elsif v_place is not null then
+      perform set_config('persona.claim_place', '', false);
     end if;
   end if;
 
