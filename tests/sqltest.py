@@ -176,6 +176,14 @@ class Queue:
         """Let a delayed job be due."""
         self.run("update persona.jobs set run_at = now() - interval '1 s' where id = %s", job["id"])
 
+    def old_id(self, by: timedelta) -> UUID:
+        """Make an id as it was made that long ago."""
+        found: UUID = self.value(
+            "select overlay(persona._new_id()::text"
+            " placing left(persona._id_floor(now() - %s)::text, 13) from 1)::uuid", by,
+        )  # fmt: skip
+        return found
+
     def age(self, job: Row, by: timedelta) -> None:
         """Let a finished job have ended that much longer ago."""
         self.run("alter table persona.jobs disable trigger jobs_guard")

@@ -177,7 +177,7 @@ def test_hung_kill_on_a_terminal_takes_a_yes(terminal, hung_job, queue):
 def test_cleanup_deletes_old_finished_jobs_only(cli, create, runner, superuser_dsn, queue):
     import psycopg
 
-    old = create()
+    old = create(id=uuid.UUID("01900000-0000-7000-8000-0000000000aa"))
     runner.end(runner.claim())
     fresh, waiting = create(), create(delay=timedelta(hours=1))
     runner.end(runner.claim())

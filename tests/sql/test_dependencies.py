@@ -153,9 +153,10 @@ def test_a_wide_fan_in_and_a_wide_fan_out(queue, runner):
 
 
 def test_cleanup_keeps_what_a_blocked_job_needs(queue, runner):
-    done, open_one = queue.create(), queue.create()
+    old = timedelta(days=40)
+    done, open_one = queue.create(id=queue.old_id(old)), queue.create()
     queue.create(depends_on=[done["id"], open_one["id"]])
     finish(queue, runner, done)
-    queue.age(done, timedelta(days=40))
+    queue.age(done, old)
 
     assert queue.one("cleanup_old_jobs")["cleanup_old_jobs"] == 0

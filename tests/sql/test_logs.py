@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from sqltest import refused
@@ -193,7 +194,7 @@ def cleanup(queue, **arguments):
 
 
 def ended(queue, runner, days, **options):
-    run = queue.start(runner, **options)
+    run = queue.start(runner, **{"id": queue.old_id(timedelta(days=days))} | options)
     append(queue, runner, lines(run, 1))
     queue.report(runner, run)
     queue.age(run, timedelta(days=days))
@@ -202,10 +203,11 @@ def ended(queue, runner, days, **options):
 
 @pytest.mark.parametrize("outcome", ["completed", "failed", "cancelled"])
 def test_old_finished_jobs_go_with_their_history(queue, runner, outcome):
-    run = queue.start(runner, max_attempts=1)
+    old = timedelta(days=31)
+    run = queue.start(runner, max_attempts=1, id=queue.old_id(old))
     append(queue, runner, lines(run, 1))
     queue.report(runner, run, outcome)
-    queue.age(run, timedelta(days=31))
+    queue.age(run, old)
     young = ended(queue, runner, 29)
     waiting = queue.create()
 
@@ -255,6 +257,12 @@ def test_a_job_that_somebody_has_locked_is_left_for_the_next_time(queue, runner,
         other.rows("select from persona.jobs where id = %s for key share", job["id"])
         assert cleanup(queue) == 0
     assert cleanup(queue) == 1
+
+
+def test_a_job_whose_id_its_caller_made_up_goes_too(queue, runner):
+    ended(queue, runner, 40, id=UUID("c0ffee00-0000-4000-8000-000000000001"))
+
+    assert cleanup(queue, dry_run=True) == cleanup(queue) == 1
 
 
 @pytest.mark.parametrize("days", [-1, None])

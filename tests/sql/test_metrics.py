@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import psycopg
 import pytest
 from sqltest import Queue, refused
@@ -147,14 +149,11 @@ def test_gates_budgets_costs_and_alerts(queue, runner, metrics):
 
 
 def test_finished_jobs_are_kept_for_as_long_as_the_setting_says(queue, runner):
-    old, young = queue.start(runner), queue.start(runner)
+    days = timedelta(days=8)
+    old, young = queue.start(runner, id=queue.old_id(days)), queue.start(runner)
     for run in (old, young):
         queue.report(runner, run)
-    queue.run("alter table persona.jobs disable trigger user")
-    queue.run(
-        "update persona.jobs set completed_at = now() - interval '8 days' where id = %s", old["id"]
-    )
-    queue.run("alter table persona.jobs enable trigger user")
+    queue.age(old, days)
     queue.run("alter table persona.jobs disable trigger jobs_tenant")
     queue.call("tick")
     assert queue.value("select count(*) from persona.jobs") == 2

@@ -8,6 +8,7 @@ analyzes them afterwards.
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 
 import pytest
 from sqltest import Queue
@@ -179,6 +180,20 @@ def test_what_else_a_runner_says_reads_as_much_as_on_an_empty_queue(queue, sessi
     read = {name: session.reads(call)[1] for name, call in calls.items()}
 
     assert {name: number for name, number in read.items() if number >= FEW} == {}
+
+
+def test_a_cleanup_reads_what_it_deletes_and_not_the_young(queue, session, connect):
+    """It is part of every tick."""
+    runner, old = queue.runner(), timedelta(days=40)
+    run = queue.start(runner, id=queue.old_id(old))
+    queue.report(runner, run)
+    queue.age(run, old)
+    history(Reading(connect("filler")))
+
+    for deleted in (1, 0):
+        found, reading = session.reads(lambda: session.one("cleanup_old_jobs")["cleanup_old_jobs"])
+        assert found == deleted
+        assert reading < FEW
 
 
 @pytest.fixture
