@@ -58,6 +58,18 @@ def test_a_steady_stream_of_urgent_jobs_keeps_no_old_one_waiting(queue, runner):
     assert len(started) == 9, "it had to rise by nine steps"
 
 
+def test_what_has_risen_from_below_hides_nothing_that_may_rise_on(queue, runner):
+    queue.call("create_jobs", jobs=[{"job_type": "t", "agent": "a"}] * 510)
+    queue.run("update persona.jobs set created_at = created_at - interval '90 min',"
+              " run_at = run_at - interval '90 min'")  # fmt: skip
+    queue.create(priority=9)
+    queue.call("tick")
+    hidden = queue.create(priority=1)
+    waited(queue, hidden, timedelta(minutes=70))
+    queue.call("tick")
+    assert "ready: 1 job(s)" in queue.explain(hidden)
+
+
 def test_ageing_is_settable_and_off_at_nothing(queue, runner):
     queue.one("set_setting", name="priority_ageing_seconds", value="60")
     jobs = [queue.create(priority=p) for p in (0, 5)]

@@ -1,7 +1,8 @@
 -- Priorities that do not starve: a job that waits rises in the queue, by one step for each so many seconds, as long as
 -- something of a higher priority is there to go before it. jobs.priority stays what it was. Claims know nothing of it
 -- and cost what they did: they follow the order of job_queue. Of each agent and priority the oldest are looked at,
--- which the index has in front, so that a long queue costs no more than a short one. Not what waits for a lock key:
+-- which the index has in front, so that a long queue costs no more than a short one; more are looked at than rise at
+-- once, because what has risen from below stands in front of those that may rise on. Not what waits for a lock key:
 -- there the order is the one in which the keys' jobs came to wait. Of many priorities the highest are looked at: what
 -- is below comes up when these have become one.
 create or replace function persona._age_priorities() returns bigint
@@ -12,6 +13,7 @@ set enable_hashjoin = off
 set enable_mergejoin = off
 set jit = off as $$
 declare
+  c_seen constant integer := 5000;
   c_most constant integer := 500;
   c_levels constant integer := 100;
   v_step double precision := persona._setting('priority_ageing_seconds')::double precision;
@@ -33,24 +35,27 @@ begin
     ), top as (
       select max(s.priority) as priority from standing as s
     )
-    select e.seq, r.risen
+    select u.seq, u.risen
     from top as t
     join standing as s on s.priority < t.priority
     cross join lateral (
-      (select q.seq, q.job_id, q.run_at from persona.job_queue as q
-       where s.parked_for is null and q.waits_on is null
-         and q.agent = s.agent and q.priority = s.priority and q.run_at <= v_since
-       order by q.priority desc, q.run_at, q.seq limit c_most)
-      union all
-      (select q.seq, q.job_id, q.run_at from persona.job_queue as q
-       where q.parked_for = s.parked_for and q.waits_on = 'limit'
-         and q.agent = s.agent and q.priority = s.priority and q.run_at <= v_since
-       order by q.priority desc, q.run_at, q.seq limit c_most)) as e
-    join persona.jobs as j on j.id = e.job_id
-    cross join lateral (
-      select least(t.priority, j.priority
-        + floor(extract(epoch from now() - greatest(e.run_at, j.created_at)) / v_step))::integer as risen) as r
-    where r.risen > s.priority
+      select e.seq, r.risen
+      from (
+        (select q.seq, q.job_id, q.run_at from persona.job_queue as q
+         where s.parked_for is null and q.waits_on is null
+           and q.agent = s.agent and q.priority = s.priority and q.run_at <= v_since
+         order by q.priority desc, q.run_at, q.seq limit c_seen)
+        union all
+        (select q.seq, q.job_id, q.run_at from persona.job_queue as q
+         where q.parked_for = s.parked_for and q.waits_on = 'limit'
+           and q.agent = s.agent and q.priority = s.priority and q.run_at <= v_since
+         order by q.priority desc, q.run_at, q.seq limit c_seen)) as e
+      join persona.jobs as j on j.id = e.job_id
+      cross join lateral (
+        select least(t.priority, j.priority
+          + floor(extract(epoch from now() - greatest(e.run_at, j.created_at)) / v_step))::integer as risen) as r
+      where r.risen > s.priority
+      limit c_most) as u
   loop
     update persona.job_queue as q set priority = v_entry.risen
     where q.seq = any(array(
