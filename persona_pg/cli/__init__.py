@@ -63,7 +63,11 @@ _COMMANDS = {
         "Look whether everything is in order.",
     ),
     "bench": ("bench", "bench_command", "Measure the queue, each figure beside its limit here."),
-    "service": ("service", "service_group", "Start a runner whenever you log in."),
+    "service": (
+        "service",
+        "service_group",
+        "Start a runner whenever you log in, or with the machine.",
+    ),
     "db": ("db", "db_group", "Install and look after the schema and the embedded server."),
     "completion": ("completion", "completion_command", "Print the completion script of a shell."),
     "config": ("db", "config_command", "Show the configuration in use."),

@@ -16,7 +16,7 @@ from persona_pg.plans import Plans
 
 @click.group("alerts", cls=ListingGroup)
 def alerts_group() -> None:
-    r"""Look at alerts, and say who is told (without a subcommand: list).
+    """Look at alerts, and say who is told (without a subcommand: list).
 
     Nothing is sent without a rule. Addresses are in the environment (or the .env) of the runners
     only: ALERT_WEBHOOK_URL, ALERT_SMTP_URL (smtp://USER:PASSWORD@HOST:PORT) and ALERT_MAIL_TO.
@@ -26,7 +26,7 @@ def alerts_group() -> None:
     persona alerts rule add ops --kind gate_closed --to slack --url-from ALERT_SLACK_URL
     persona alerts rule add slow --kind queue_age --when seconds=3600 --to mail
     persona alerts test
-    """
+    """  # noqa: D301 - click's own mark, not a backslash
 
 
 @alerts_group.command("list")

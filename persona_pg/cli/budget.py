@@ -23,7 +23,7 @@ _PERIODS = ("total", "day", "month")
 
 @click.group("budget", cls=ListingGroup)
 def budget_group() -> None:
-    r"""List, set and remove budgets (without a subcommand: list).
+    """List, set and remove budgets (without a subcommand: list).
 
     What a job is expected to cost is reserved when it starts, so that jobs which start at the
     same time never overspend together; a job for which a budget has no room is held, and goes on
@@ -34,7 +34,7 @@ def budget_group() -> None:
     persona budget set each-agent 10 --scope agent --per day
     persona budget set acme 50 --scope business --of acme --per month
     persona budget set delegation 5 --scope tree
-    """
+    """  # noqa: D301 - click's own mark, not a backslash
 
 
 @budget_group.command("list")

@@ -109,7 +109,7 @@ def _short(words: str | None) -> str:
 @click.command("completion")
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion_command(shell: str) -> None:
-    r"""Print the completion script of a shell.
+    """Print the completion script of a shell.
 
     \b
     bash: eval "$(persona completion bash)" in ~/.bashrc
@@ -118,7 +118,7 @@ def completion_command(shell: str) -> None:
 
     Completed are commands, options, statuses, job ids (the newest ones), agents, types and
     runners.
-    """
+    """  # noqa: D301 - click's own mark, not a backslash
     cli = click.get_current_context().find_root().command
     raise click.exceptions.Exit(answer(cli, f"{shell}_source"))
 

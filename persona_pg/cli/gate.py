@@ -57,7 +57,9 @@ def open_command(app: App, provider: str, *, account: str, as_json: bool) -> Non
 @click.argument("provider")
 @_account
 @click.option("--reason", help="Why; it is shown with every job that waits.")
-@click.option("--for", "duration", type=DURATION, metavar="10m", help="None: until it is opened.")
+@click.option(
+    "--for", "duration", type=DURATION, metavar="10m", help="So long; else until it is opened."
+)
 @output.json_option
 @pass_app
 def close_command(

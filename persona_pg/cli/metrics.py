@@ -27,7 +27,13 @@ _DEADLINE = 8.0
 )  # fmt: skip
 @click.option("--serve", "is_serving", is_flag=True, help="Answer Prometheus until Ctrl-C.")
 @click.option("--port", type=INTEGER, default=9680, show_default=True, help="0: any free one.")
-@click.option("--listen", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Where.")
+@click.option(
+    "--listen",
+    default="127.0.0.1",
+    show_default=True,
+    metavar="ADDRESS",
+    help="Answer on this address of ours; 0.0.0.0: on all, other machines too.",
+)
 @pass_app
 def metrics_command(
     app: App, *, textfile: Path | None, is_serving: bool, port: int, listen: str

@@ -8,7 +8,8 @@ declare
 begin
   if not persona._may(p_function) then
     perform persona._raise('PJ403', format('role %s may not use %s', persona._caller(), p_command),
-      jsonb_build_object('command', p_command, 'role', persona._caller()), null);
+      jsonb_build_object('command', p_command, 'role', persona._caller()),
+      'persona_client may create and control jobs, persona_admin everything: an admin grants one of them.');
   end if;
   if jsonb_typeof(p_body) <> 'object' then
     perform persona._invalid('body', left(p_body::text, 100), 'a JSON object is needed');
