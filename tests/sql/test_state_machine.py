@@ -66,7 +66,8 @@ class Histories(RuleBasedStateMachine):
         self.turn = itertools.cycle(self.sessions)
         self.queue.run(EMPTY)
         self.queue.agent("a", max_attempts=2, is_active=True)
-        self.queue.agent("b", max_attempts=2, max_concurrent=2, is_active=True)
+        self.queue.agent("b", max_attempts=2, max_concurrent=2, is_active=True, max_cost_usd=0.1)
+        self.queue.one("set_budget", name="all", limit_usd=1_000_000)
         self.runners = [self.queue.runner("one"), self.queue.runner("two", agents=["b"])]
         self.jobs = []
         self.runs = []  # (runner, claimed job), every execution there ever was
