@@ -62,6 +62,16 @@ def with_listeners(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
             "S2", f"create_job, {clients} clients, {_LISTENERS} runners {kind}",
             sum(heard) / len(heard), "jobs/s", sum(silent) / len(silent), "without NOTIFY", bar,
         )  # fmt: skip
+    points = [(float(n), _heard_by(lab, plan, n)) for n in plan.clients]
+    title = f"create_job over clients, {_LISTENERS} idle runners listening"
+    yield Series("S2", title, "clients", "jobs/s", points)
+
+
+def _heard_by(lab: Lab, plan: Plan, clients: int) -> float:
+    with _runners(lab, is_idle=True):
+        rate = pgbench(lab, _CREATE, clients=clients, seconds=plan.seconds)
+    queueing.empty(lab)
+    return rate
 
 
 def bulk(lab: Lab, plan: Plan) -> Iterator[Row | Series]:

@@ -19,6 +19,30 @@ if TYPE_CHECKING:
     from persona_pg.bench.plan import Plan
 
 _BATCH = 5000
+_LINES = 10
+_OLD = (
+    """
+insert into persona.jobs (id, short_id, job_type, status, agent, payload, attempt,
+  created_at, started_at, completed_at, exit_code, lease, ended_lease)
+select i.id, right(i.id::text, 8), 'bench', 'completed', %(agent)s, '{}', 1, i.at, i.at, i.at, 0,
+  extract(epoch from i.at) * 1000000, extract(epoch from i.at) * 1000000
+from (
+  select now() - interval '60 days' as at, overlay(persona._new_id()::text
+      placing left(persona._id_floor(now() - interval '60 days')::text, 13) from 1)::uuid as id
+  from generate_series(1, %(count)s)) as i
+""",
+    """
+insert into persona.job_attempts (job_id, lease, attempt, is_counted, outcome, started_at, ended_at)
+select j.id, j.lease, 1, true, 'completed', j.started_at, j.completed_at
+from persona.jobs as j where j.status = 'completed'
+""",
+    """
+insert into persona.job_logs (day, job_id, lease, seq, at, stream, message)
+select persona._lease_day(j.lease), j.id, j.lease, n, j.completed_at, 'stdout',
+  'a line of ordinary length from a program'
+from persona.jobs as j cross join generate_series(1, %(lines)s) as n where j.status = 'completed'
+""",
+)
 
 
 def cleanup(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
@@ -109,19 +133,8 @@ def _while_claiming(
 def _make_old(lab: Lab, count: int) -> None:
     """Put finished jobs of two months ago there, each with its attempt and ten lines."""
     with lab.connect() as conn:
-        conn.execute(
-            "insert into persona.jobs (id, short_id, job_type, status, agent, payload, attempt,"
-            " created_at, started_at, completed_at, exit_code, lease, ended_lease)"
-            " select i.id, right(i.id::text, 8), 'bench', 'completed', %s, '{}', 1,"
-            " now() - interval '60 days', now() - interval '60 days', now() - interval '60 days',"
-            " 0, 1, 1"
-            " from (select persona._new_id() as id from generate_series(1, %s)) as i",
-            (AGENT, count),
-        )
-        conn.execute(
-            "insert into persona.job_attempts (job_id, lease, attempt, is_counted, outcome,"
-            " started_at, ended_at)"
-            " select j.id, 1, 1, true, 'completed', j.started_at, j.completed_at"
-            " from persona.jobs as j where j.status = 'completed'"
-        )
-        conn.execute("analyze persona.jobs, persona.job_attempts")
+        conn.execute("alter table persona.jobs disable trigger user")
+        for statement in _OLD:
+            conn.execute(statement, {"agent": AGENT, "count": count, "lines": _LINES})
+        conn.execute("alter table persona.jobs enable trigger user")
+        conn.execute("analyze persona.jobs, persona.job_attempts, persona.job_logs")
