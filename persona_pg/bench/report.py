@@ -1,4 +1,4 @@
-"""The report for people: a table, and plots of text that fit a terminal."""
+"""The report for people: a table, and plots of text that fit a terminal or a document."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from persona_pg.bench.model import Report, Row, Series
 
@@ -36,6 +36,35 @@ def _cells(row: Row) -> list[str]:
         met,
         row.note,
     ]
+
+
+HEADS = ("", "what", "value", "beside it", "ratio", "bar", "", "note")
+_BEGIN = "<!-- results of persona bench -->\n"
+_END = "<!-- end of the results -->"
+
+
+def into_document(report: Report, text: str) -> str:
+    """Return the document with this report in the place of the one that it has."""
+    before, begin, rest = text.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not begin or not end:
+        raise ValueError(f"it has no lines {_BEGIN.strip()} and {_END}")
+    return f"{before}{begin}\n{markdown(report)}\n{end}{after}"
+
+
+def markdown(report: Report) -> str:
+    """Return the report as Markdown: the machine, a table, the plots."""
+    lines = [", ".join(f"{name} {value}" for name, value in report.machine.items()), ""]
+    lines += [_line(HEADS), _line("---" for _ in HEADS)]
+    lines += [_line(cells) for cells in table(report)]
+    lines += [f"\nNot measured: {name}: {why}" for name, why in report.skipped.items()]
+    for series in report.series:
+        lines += ["", "```text", *plot(series), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def _line(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
 def number(value: float) -> str:

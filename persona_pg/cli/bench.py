@@ -44,11 +44,18 @@ if TYPE_CHECKING:
     help="The node_modules folder with graphile-worker and pg.",
 )
 @click.option("--keep", is_flag=True, help="Do not drop the scratch databases.")
+@click.option(
+    "--into",
+    metavar="FILE",
+    type=click.Path(exists=True, dir_okay=False, writable=True, path_type=Path),
+    help="Put table and plots into this Markdown file too, in the place of the last ones.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 @click.option("--list", "only_list", is_flag=True, help="Name the measurements and end.")
 def bench_command(
     measurements: tuple[str, ...], *, size: str | None, repeat: int, compare: str | None,
-    peer_python: str | None, node_modules: Path | None, keep: bool, as_json: bool, only_list: bool,
+    peer_python: str | None, node_modules: Path | None, keep: bool, into: Path | None,
+    as_json: bool, only_list: bool,
 ) -> None:  # fmt: skip
     """Measure the queue, each figure beside its limit on this machine.
 
@@ -62,7 +69,8 @@ def bench_command(
     from persona_pg.bench.compare import PEERS
     from persona_pg.bench.compare import measure as measure_peers
     from persona_pg.bench.lab import Lab
-    from persona_pg.bench.model import median_of
+    from persona_pg.bench.model import Report, median_of
+    from persona_pg.bench.report import into_document
     from persona_pg.embedded import resolve_dsn
 
     if only_list:
@@ -72,6 +80,11 @@ def bench_command(
     peers = [name for name in (compare or "").split(",") if name]
     _check_known("measurement", measurements, suite.MEASUREMENTS)
     _check_known("peer", peers, PEERS)
+    if into is not None:
+        try:
+            into_document(Report(), into.read_text())
+        except ValueError as exc:
+            raise click.UsageError(f"{into} cannot take the results: {exc}") from None
     chosen = {"quick": plan.QUICK, "full": plan.FULL, None: plan.NORMAL}[size]
     names = measurements or tuple(suite.MEASUREMENTS)
     reports = []
@@ -85,7 +98,10 @@ def bench_command(
                 python = {} if peer_python is None else {"python": peer_python}
                 measure_peers(report, lab, chosen, peers, node_modules=node_modules, **python)
             reports.append(report)
-    _print(median_of(reports), as_json=as_json)
+    report = median_of(reports)
+    _print(report, as_json=as_json)
+    if into is not None:
+        into.write_text(into_document(report, into.read_text()))
     if any(report.skipped for report in reports):
         raise SystemExit(1)
 
@@ -108,7 +124,7 @@ def _print(report: Report, *, as_json: bool) -> None:
     click.echo(", ".join(f"{name} {value}" for name, value in report.machine.items()))
     if report.machine.get("fsync") != "on" or report.machine.get("synchronous_commit") == "off":
         say("this server does not wait for its disk: the figures are not those of a durable queue")
-    heads = ["", "what", "value", "beside it", "ratio", "bar", "", "note"]
+    heads = rendering.HEADS
     click.echo(
         tabulate(rendering.table(report), headers=heads, tablefmt="plain", disable_numparse=True)
     )

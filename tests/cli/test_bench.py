@@ -85,3 +85,24 @@ def test_a_plot_draws_the_highest_point_longest():
     assert lines[0] == "over depth (jobs/s)"
     assert lines[1].count("#") * 2 == lines[2].count("#")
     assert lines[2].startswith("  1,000 ")
+
+
+def test_a_report_takes_the_place_of_the_last_one_in_a_document():
+    report = Report(
+        {"cpus": "2"}, [Row("S1", "a | b", 50, "jobs/s", 100, "bare", 0.6)],
+        [Series("S1", "over clients", "clients", "jobs/s", [(1, 5), (8, 10)])], {"S2": "no pgbench"},
+    )  # fmt: skip
+    document = (
+        "# Figures\n\n<!-- results of persona bench -->\nold\n<!-- end of the results -->\nend\n"
+    )
+
+    once = rendering.into_document(report, document)
+
+    assert "| S1 | a \\| b | 50.0 jobs/s | 100 bare | 0.50 | >= 0.6 | not met |  |" in once
+    assert once.startswith("# Figures\n")
+    assert once.endswith("<!-- end of the results -->\nend\n")
+    assert "old" not in once
+    assert "Not measured: S2: no pgbench" in once
+    assert rendering.into_document(report, once) == once
+    with pytest.raises(ValueError, match="it has no lines <!-- results"):
+        rendering.into_document(report, "# Another\n")
