@@ -92,7 +92,7 @@ def stuck_jobs(conn: Connection) -> Finding:
     if row[0]:
         return Finding(
             "stuck jobs", "warn", f"{row[0]} running without a heartbeat: {row[1]}",
-            "A live runner takes them back within a minute; persona hung --kill does it now.",
+            "A live runner takes them back within a minute; persona hung lists them.",
         )  # fmt: skip
     waits = conn.execute(
         "select j.short_id, persona.explain_job(j.id::text) from persona.job_queue as q"
