@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # A guardian that takes in nothing while so much waits is as good as dead.
 _BACKLOG_BYTES = 1 << 20
 # What is no matter of life and death goes out with the next thing that is, or soon.
-_LAZY_SECONDS = 0.02
+_LAZY_SECONDS = 0.1
 
 
 class GuardianLink:
