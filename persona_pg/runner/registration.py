@@ -171,9 +171,11 @@ class Registration:
     async def _return(self) -> None:
         """After a reconnect: say what we hold, and hear what became of it meanwhile."""
         assert self.cycle is not None
-        if await self._one(calls.directive(self.id)) == "drain":
+        directive, self.cycle.connection = await self._all(
+            calls.directive(self.id), calls.open_connection(self.id)
+        )
+        if directive == "drain":
             self._on_drain()
-        self.cycle.connection = await self._one(calls.open_connection(self.id))
         self._reconciled(await self._one(self._reconcile()))
         self.reconcile_at = self._loop.time() + _RECONCILE_AGAIN_SECONDS
         self.cycle.wake()
@@ -196,10 +198,15 @@ class Registration:
             )  # fmt: skip
 
     async def _one(self, step: Step) -> Any:
-        (answer,) = await self._session.exchange([step])
-        if isinstance(answer, StepError):
-            self._raise(answer)
+        (answer,) = await self._all(step)
         return answer
+
+    async def _all(self, *steps: Step) -> list[Any]:
+        answers = await self._session.exchange(steps)
+        for answer in answers:
+            if isinstance(answer, StepError):
+                self._raise(answer)
+        return answers
 
     def _raise(self, error: StepError) -> None:
         """Raise what cannot go on; a runner that was replaced stops everything."""
