@@ -9,7 +9,7 @@ given back soon.
 from __future__ import annotations
 
 # What will begin within so long is claimed ahead.
-_SECONDS = 0.03
+_SECONDS = 0.06
 _MOST = 64
 # Each end counts for so much of the mean interval between ends.
 _WEIGHT = 0.2

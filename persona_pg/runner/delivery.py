@@ -23,7 +23,7 @@ log = logging.getLogger("persona.runner")
 # Log lines wait so long for company before they go out by themselves.
 _FLUSH_SECONDS = 0.05
 # While jobs end so fast that others wait for their slots, results wait so long for company.
-_REPORT_SECONDS = 0.01
+_REPORT_SECONDS = 0.02
 # What the database refuses through no fault of ours, it is asked again after so long.
 _RESEND_SECONDS = 1.0
 
