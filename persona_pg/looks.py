@@ -79,6 +79,14 @@ class Looks:
         )
         return row
 
+    def agents(self, *, active: bool = False) -> list[Row]:
+        """Return names and descriptions of all agents, or of those whose jobs may start."""
+        return self._rows(
+            "select a.name as agent, a.description from persona.agents as a"
+            " where a.is_active or not %s order by 1",
+            (active,),
+        )
+
     def job_types(self) -> list[Row]:
         """Return the kinds of work that are known."""
         return self._rows(

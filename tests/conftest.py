@@ -37,6 +37,7 @@ EXTRA_CHECKS = "-c plpgsql.extra_errors=all"
 
 def pytest_addoption(parser):
     parser.addoption("--agents", action="store_true", help="run the tests marked agents, only")
+    parser.addoption("--browser", action="store_true", help="run the tests marked browser, only")
     parser.addoption("--soak", action="store_true", help="run the tests marked soak, only")
 
 
@@ -70,10 +71,11 @@ def pytest_configure_node(node):
 
 def pytest_collection_modifyitems(config, items):
     """Leave out the long lanes, unless one is asked for: then everything else is left out."""
-    lanes = {lane for lane in ("agents", "soak") if config.getoption(lane)}
+    every = ("agents", "browser", "soak")
+    lanes = {lane for lane in every if config.getoption(lane)}
     keep, drop = [], []
     for item in items:
-        marks = {mark for mark in ("agents", "soak") if item.get_closest_marker(mark)}
+        marks = {mark for mark in every if item.get_closest_marker(mark)}
         (keep if (marks & lanes if lanes else not marks) else drop).append(item)
     if drop:
         config.hook.pytest_deselected(items=drop)

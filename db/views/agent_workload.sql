@@ -1,16 +1,25 @@
 create or replace view persona.agent_workload as
 select a.name as agent, a.is_active, a.is_external,
-  (select count(*) from persona.job_queue as q where q.agent = a.name) as pending,
+  coalesce(w.pending, 0) as pending,
   (select count(*) from persona.job_leases as l where l.agent = a.name) as running,
   a.max_concurrent,
   coalesce(d.completed, 0) as completed_24h,
   coalesce(d.failed, 0) as failed_24h,
   a.argv[1] as program, a.description
 from persona.agents as a
+left join (select q.agent, count(*) as pending from persona.job_queue as q group by q.agent) as w on w.agent = a.name
 left join (
+  -- By the executions of the day, found through their arrival index, and the few ends without one: history that grows
+  -- costs nothing.
   select j.agent, count(*) filter (where j.status = 'completed') as completed,
     count(*) filter (where j.status = 'failed') as failed
-  from persona.jobs as j
+  from (
+    select e.job_id from persona.job_attempts as e
+    where e.ended_at > now() - interval '24 hours'
+    union
+    select f.id from persona.jobs as f where f.ended_xid is not null and f.completed_at > now() - interval '24 hours'
+  ) as day
+  join persona.jobs as j on j.id = day.job_id
   where j.completed_at > now() - interval '24 hours'
   group by j.agent
 ) as d on d.agent = a.name;

@@ -109,7 +109,7 @@ def _jobs(source: Source, query: Query, _parts: tuple[str, ...]) -> Context:
         "wanted": wanted,
         "statuses": STATUSES,
         "sorts": SORTS,
-        "agents": [a.agent for a in source.queue.list_agents()],
+        "agents": source.looks.agents(),
         "types": [t["name"] for t in source.looks.job_types()],
         "first": _url("/jobs", first) if "after" in wanted else None,
         "more": more,
@@ -164,9 +164,13 @@ def _coming(row: Context, now: Any) -> list[Any]:
         return []
 
 
+def _spent(source: Source, days: int) -> list[Context]:
+    return source.memo.get(("costs", days), lambda: source.looks.costs(days))
+
+
 def _costs(source: Source, query: Query, _parts: tuple[str, ...]) -> Context:
     days = int(query["days"]) if query.get("days") in {"7", "30", "90"} else _COST_DAYS
-    rows = source.looks.costs(days)
+    rows = _spent(source, days)
     return {
         "days": days,
         "total": sum(row["cost_usd"] for row in rows),
@@ -223,7 +227,7 @@ def _plots(source: Source, query: Query, _parts: tuple[str, ...]) -> Context:
         "depth": plots.area(through, "pending"),
         "waits": plots.lines(source.looks.waits(span, buckets), ("p50_seconds", "max_seconds")),
         "durations": plots.ranges(source.looks.durations(span)[:16]),
-        "costs": plots.by_day(source.looks.costs(_COST_DAYS), _COST_DAYS, now),
+        "costs": plots.by_day(_spent(source, _COST_DAYS), _COST_DAYS, now),
         "gantt": plots.gantt(
             source.looks.executions(timedelta(hours=1), 1500), now, timedelta(hours=1)
         ),
@@ -232,7 +236,7 @@ def _plots(source: Source, query: Query, _parts: tuple[str, ...]) -> Context:
 
 def _new(source: Source, query: Query, _parts: tuple[str, ...]) -> Context:
     return {
-        "agents": [a for a in source.queue.list_agents() if a.is_active],
+        "agents": source.looks.agents(active=True),
         "types": source.looks.job_types(),
         "given": query,
     }

@@ -11,6 +11,7 @@ from persona_pg.database import Database
 from persona_pg.looks import Looks
 from persona_pg.plans import Plans
 from persona_pg.queue import Queue
+from persona_pg.web.memo import Memo
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,13 +29,15 @@ class Source:
     queue: Queue
     looks: Looks
     plans: Plans
+    memo: Memo
 
 
 class Sources:
     """Lends one of a few connections to one piece of work at a time; the others wait in line."""
 
     def __init__(self, dsn: str, size: int = 2) -> None:
-        self._all = [_open(dsn) for _ in range(size)]
+        memo = Memo()
+        self._all = [_open(dsn, memo) for _ in range(size)]
         self._free: queues.LifoQueue[Source] = queues.LifoQueue()
         for one in self._all:
             self._free.put(one)
@@ -63,7 +66,7 @@ class Sources:
             one.queue.close()
 
 
-def _open(dsn: str) -> Source:
+def _open(dsn: str, memo: Memo) -> Source:
     database = Database(
         dsn,
         application_name="persona dashboard",
@@ -71,4 +74,4 @@ def _open(dsn: str) -> Source:
         first_contact=_PATIENCE,
         deadline=_DEADLINE,
     )
-    return Source(Queue(database), Looks(database), Plans(database))
+    return Source(Queue(database), Looks(database), Plans(database), memo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from psycopg.types.json import Jsonb
 
 from persona_pg.database import Database
 from persona_pg.queue import Queue
@@ -147,3 +149,80 @@ def stream():
 
     for one in opened:
         one.close()
+
+
+@pytest.fixture
+def play(conn):
+    """Claim the next job and report about it."""
+    runner = conn.execute(
+        "select r.id from persona.register_runner(name => 'r', hostname => 'h', pid => 1,"
+        " capacity => 3) as r"
+    ).fetchone()[0]
+
+    def run(outcome=None, lines=(), **report):
+        job_id, lease = conn.execute(
+            "select id, lease from persona.claim_job(%s)", (runner,)
+        ).fetchone()
+        one = {"job_id": str(job_id), "lease": lease}
+        rows = [one | {"seq": n, "message": text} for n, text in enumerate(lines, 1)]
+        conn.execute("select persona.append_logs(%s, %s)", (runner, Jsonb(rows)))
+        if outcome:
+            item = Jsonb([one | {"outcome": outcome} | report])
+            conn.execute("select persona.complete_jobs(%s, %s)", (runner, item))
+        return job_id, lease, runner
+
+    return run
+
+
+# -- a real browser ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Chromium, driven by Playwright: nothing is downloaded, an installed one is used."""
+    api = pytest.importorskip("playwright.sync_api", reason="bin/test --browser installs it")
+    names = (os.environ.get("PERSONA_TEST_CHROMIUM"), "chromium", "chromium-browser", "chrome")
+    program = next((found for name in names if name and (found := shutil.which(name))), None)
+    if program is None:
+        pytest.skip("there is no Chromium: apt install chromium, or PERSONA_TEST_CHROMIUM=PROGRAM")
+    with api.sync_playwright() as playwright:
+        options = [] if os.geteuid() else ["--no-sandbox"]
+        browser = playwright.chromium.launch(executable_path=program, args=options)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(chromium):
+    """Open signed-in tabs: (served, theme=, width=, scripts=) -> Playwright's page.
+
+    Whatever a page complains of in its console fails the test, unless it says so in complaints.
+    """
+    opened = []
+
+    def start(served, *, theme="light", width=1440, scripts=True):
+        context = chromium.new_context(
+            base_url=served.url,
+            color_scheme=theme,
+            viewport={"width": width, "height": 900},
+            java_script_enabled=scripts,
+        )
+        context.set_default_timeout(20_000)
+        page = context.new_page()
+        page.complaints = []
+        page.on("pageerror", lambda error: page.complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda said: page.complaints.append(said.text) if said.type == "error" else None,
+        )
+        opened.append((context, page))
+        page.goto(served.link)
+        page.goto("/")
+        return page
+
+    yield start
+
+    complaints = [one for _, page in opened for one in page.complaints]
+    for context, _ in opened:
+        context.close()
+    assert complaints == []

@@ -11,29 +11,7 @@ from psycopg.types.json import Jsonb
 
 from persona_pg.plans import Plans
 from persona_pg.web import ansi, pages, plots
-
-
-@pytest.fixture
-def play(conn):
-    """Claim the next job and report about it."""
-    runner = conn.execute(
-        "select r.id from persona.register_runner(name => 'r', hostname => 'h', pid => 1,"
-        " capacity => 3) as r"
-    ).fetchone()[0]
-
-    def run(outcome=None, lines=(), **report):
-        job_id, lease = conn.execute(
-            "select id, lease from persona.claim_job(%s)", (runner,)
-        ).fetchone()
-        one = {"job_id": str(job_id), "lease": lease}
-        rows = [one | {"seq": n, "message": text} for n, text in enumerate(lines, 1)]
-        conn.execute("select persona.append_logs(%s, %s)", (runner, Jsonb(rows)))
-        if outcome:
-            item = Jsonb([one | {"outcome": outcome} | report])
-            conn.execute("select persona.complete_jobs(%s, %s)", (runner, item))
-        return job_id, lease, runner
-
-    return run
+from persona_pg.web.memo import Memo
 
 
 def ids(html):
@@ -245,3 +223,14 @@ def test_a_plot_of_nothing_is_none_and_its_top_is_round():
     assert plot.top == 40
     [bar] = plot.shapes
     assert (bar["h"], bar["y"]) == (92.5, 7.5)
+
+
+def test_what_takes_long_to_read_is_kept_for_twenty_times_as_long():
+    times = iter([0, 1, 20.9, 21, 22, 50, 50, 50.0])
+    reads = iter("abc")
+    memo = Memo(clock=lambda: next(times))
+    assert [memo.get("x", lambda: next(reads)) for _ in range(3)] == ["a", "a", "b"]
+    assert memo.get("x", lambda: next(reads)) == "c"
+    # What took no time is read again.
+    with pytest.raises(StopIteration):
+        memo.get("x", lambda: next(reads))

@@ -81,6 +81,12 @@
     let place = to.firstChild;
     for (const wanted of [...from.childNodes]) {
       const key = keyOf(wanted);
+      // Space that only one of the two has: elements stay where they are, with their focus.
+      while (wanted.nodeType === 1 && place?.nodeType === 3 && !place.nodeValue.trim()) {
+        const next = place.nextSibling;
+        place.remove();
+        place = next;
+      }
       let found = key ? keyed.get(key) : place;
       if (!key) {
         while (found && keyOf(found) && keyed.has(keyOf(found))) found = found.nextSibling;
@@ -109,7 +115,9 @@
     }
   };
   const show = (html) => {
+    const focused = document.activeElement;
     morph(parse(html), live);
+    if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
     dress();
   };
 
