@@ -10,7 +10,8 @@ def test_two_runners_make_one_job_of_each_due_time(cli, worker, conn, eventually
         return conn.execute(
             "select count(*), count(distinct r.due_at), count(j.id) from persona.schedule_runs as r"
             " left join persona.jobs as j on j.id = r.job_id and j.status = 'completed'"
-            " where r.schedule = 'often'"
+            # On a busy machine due times are missed.
+            " where r.schedule = 'often' and r.outcome <> 'missed'"
         ).fetchone()
 
     def unfinished():
@@ -29,9 +30,9 @@ def test_two_runners_make_one_job_of_each_due_time(cli, worker, conn, eventually
     eventually(lambda: not unfinished(), 20)
     runs, due_times, jobs = count()
     assert runs == due_times == jobs
-    shown = json.loads(cli("schedule", "show", "often", "--json", "-n", "100").stdout)
-    assert len(shown["runs"]) == runs
-    assert {run["status"] for run in shown["runs"]} == {"completed"}
+    shown = json.loads(cli("schedule", "show", "often", "--json", "-n", "100").stdout)["runs"]
+    assert len({run["due_at"] for run in shown}) == len(shown)
+    assert [run["status"] for run in shown].count("completed") == runs
     states = {one["name"]: one for one in json.loads(cli("schedule", "--json").stdout)}
     assert states["once"]["is_done"]
     created = "select count(*) from persona.jobs"

@@ -236,10 +236,14 @@ def test_wait_gives_up_with_exit_75(cli, create):
     assert "1 of 1 jobs have not ended yet" in done.stderr
 
 
-def test_ctrl_c_stops_waiting_but_not_the_job(popen, create, queue):
+def test_ctrl_c_stops_waiting_but_not_the_job(popen, create, queue, conn, eventually):
     job = create()
     process = popen("wait", job)
-    time.sleep(0.8)
+    listening = (
+        "select exists (select from pg_stat_activity"
+        " where datname = current_database() and application_name = 'persona')"
+    )
+    eventually(lambda: conn.execute(listening).fetchone()[0], 20)
     process.send_signal(signal.SIGINT)
 
     assert process.wait(timeout=10) == 130
