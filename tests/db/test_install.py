@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pgtest
 import psycopg
 import pytest
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from persona_pg import migrations, resources
 from persona_pg.errors import TryLater
@@ -205,3 +205,29 @@ def test_the_owner_of_a_database_needs_no_other_power(can_create_roles):
         assert bool(notices) is not can_create_roles
     finally:
         server.close()
+
+
+@pytest.mark.usefixtures("dsn")  # whose installation has made the roles of the cluster
+def test_everything_may_belong_to_a_role_that_cannot_log_in(databases, empty_database, empty_dsn):
+    role, user = f"o_{empty_database}", conninfo_to_dict(empty_dsn)["user"]
+    databases.admin.execute(f"create role {role} nologin createrole")
+    try:
+        databases.admin.execute(
+            f"grant {role} to {user}; grant persona_definer to {role};"
+            f" alter database {empty_database} owner to {role}"
+        )
+        dsn = make_conninfo(empty_dsn, options=f"-c role={role}")
+        for _ in range(2):
+            migrations.migrate(dsn)
+        with psycopg.connect(dsn) as conn:
+            owners = conn.execute(
+                "select r.rolname, bool_or(r.rolcanlogin) from pg_roles as r join ("
+                " select p.proowner from pg_proc as p where p.pronamespace = 'persona'::regnamespace"
+                " union all"
+                " select c.relowner from pg_class as c where c.relnamespace = 'persona'::regnamespace"
+                ") as o (oid) using (oid) group by r.rolname order by r.rolname"
+            ).fetchall()
+        assert owners == [(role, False), ("persona_definer", False)]
+    finally:
+        databases.drop(empty_database)
+        databases.admin.execute(f"drop owned by {role}; drop role {role}")

@@ -8,7 +8,7 @@ from pgtest import ROOT
 
 DOCUMENT = (ROOT / "docs" / "security.md").read_text()
 ATTACKS = DOCUMENT.split("## Attack list")[1].split("\n## ")[0]
-ROW = re.compile(r"(?m)^\| (\d+) \|.*\| `(tests/[\w/.]+)`(?: `(test_\w+)`)? \|$")
+ROW = re.compile(r"(?m)^\| (\d+) \|.*\| `(tests/[\w/.]+)` `(test_\w+)` \|$")
 
 
 def test_every_attack_has_one_test_that_is_there():
@@ -18,8 +18,8 @@ def test_every_attack_has_one_test_that_is_there():
     assert len(rows) == len(re.findall(r"(?m)^\| \d+ \|", ATTACKS)) > 40
     for number, path, name in rows:
         source = (ROOT / path).read_text()
-        assert not name or f"def {name}(" in source, (number, name)
-    named = [(path, name) for _, path, name in rows if name]
+        assert f"def {name}(" in source, (number, name)
+    named = [(path, name) for _, path, name in rows]
     assert len(set(named)) == len(named)
 
 
