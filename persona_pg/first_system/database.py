@@ -45,6 +45,15 @@ class OldDatabase:
     """A read-only look at the first system's database."""
 
     def __init__(self, dsn: str, schema: str) -> None:
+        if "://" in dsn.removeprefix("postgres://").removeprefix("postgresql://"):
+            raise ConfigurationError(
+                "--from: that is the address of an HTTP service; it must be libpq's, such as"
+                " postgresql://user:password@host:5432/postgres (Supabase: Connect, Session pooler)"
+            )
+        try:
+            connections.parsed(dsn)
+        except ConfigurationError as exc:
+            raise ConfigurationError(str(exc).replace("PERSONA_DATABASE_URL", "--from")) from None
         self._dsn = dsn
         self._schema = schema
         self._columns: dict[str, frozenset[str]] = {}

@@ -134,6 +134,27 @@ def test_a_database_without_the_tables_is_refused_with_words(report, empty_dsn, 
     assert "secret" not in gone.stderr
 
 
+@pytest.mark.parametrize(
+    ("source", "code", "words"),
+    [
+        (
+            "postgresql://u:geheim@127.0.0.1:1/x",
+            69,
+            "no connection to the old database at 127.0.0.1:1/x",
+        ),
+        ("https://abc.supabase.co", 78, "--from: that is the address of an HTTP service"),
+        ("not one", 78, "--from: the value (not shown) is no libpq connection string"),
+    ],
+)
+def test_a_wrong_address_is_one_line(migrate, source, code, words):
+    done = migrate("database", "--from", source)
+
+    assert done.returncode == code
+    (line,) = done.stderr.splitlines()
+    assert words in line
+    assert "geheim" not in line
+
+
 def test_imported_messages_leave_with_their_retention(conn, queue):
     queue.conn.execute(
         "insert into persona.job_logs (day, job_id, lease, seq, message)"
