@@ -39,6 +39,7 @@ def pytest_addoption(parser):
     parser.addoption("--agents", action="store_true", help="run the tests marked agents, only")
     parser.addoption("--browser", action="store_true", help="run the tests marked browser, only")
     parser.addoption("--soak", action="store_true", help="run the tests marked soak, only")
+    parser.addoption("--cluster", action="store_true", help="run those of tests/cluster, only")
 
 
 def pytest_configure(config):
@@ -71,7 +72,7 @@ def pytest_configure_node(node):
 
 def pytest_collection_modifyitems(config, items):
     """Leave out the long lanes, unless one is asked for: then everything else is left out."""
-    every = ("agents", "browser", "soak")
+    every = ("agents", "browser", "soak", "cluster")
     lanes = {lane for lane in every if config.getoption(lane)}
     keep, drop = [], []
     for item in items:
