@@ -155,7 +155,7 @@ def test_the_unit_goes_with_its_last_instance_and_secrets_stay(service, image):
     ("arguments", "env", "said"),
     [
         (["--name", "a/b"], {}, "--name 'a/b'"),
-        (["--root", "/"], {}, "useradd --system" if os.geteuid() == 0 else "as root"),
+        (["--root", "/", "--run-as", "no-such-user"], {}, "useradd --system" if os.geteuid() == 0 else "as root"),
         (["--root", "/", "--run-as", "root"], {}, "whole machine" if os.geteuid() == 0 else "root"),
         ([], {"PERSONA_DATABASE_URL": ""}, "set PERSONA_DATABASE_URL"),
     ],
