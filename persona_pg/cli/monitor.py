@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import click
 
-from persona_pg.cli import edge, monitor_screen, output
+from persona_pg.cli import edge, monitor_plots, monitor_screen, output
 from persona_pg.cli.app import App, pass_app
 from persona_pg.cli.monitor_file import StatusFile
 from persona_pg.errors import DatabaseUnreachable, TryLater
@@ -37,6 +37,12 @@ _TEXT_SIZE = (100, 40)
 @click.command("monitor")
 @click.option("--once", is_flag=True, help="Show it once and end.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: one JSON document.")
+@click.option(
+    "--plots",
+    "span",
+    type=click.Choice(list(monitor_plots.SPANS)),
+    help="Show once what the dashboard draws, of so long a time.",
+)
 @click.option("--jsonl", "as_jsonl", is_flag=True, help="Print events, a JSON object a line.")
 @click.option(
     "--after",
@@ -57,6 +63,7 @@ def monitor_command(
     *,
     once: bool,
     as_json: bool,
+    span: str | None,
     as_jsonl: bool,
     after: str | None,
     job: str | None,
@@ -71,6 +78,8 @@ def monitor_command(
     """
     if as_json and not once:
         raise click.UsageError("--json prints one document: add --once, or use --jsonl for events")
+    if span and (once or as_jsonl or status_file):
+        raise click.UsageError("--plots is shown by itself")
     if as_jsonl and (once or status_file):
         raise click.UsageError("--jsonl goes with neither --once nor --status-file")
     if not as_jsonl and (after or job or of_type):
@@ -81,6 +90,8 @@ def monitor_command(
 
         queue.database.patience = float("inf")
         follow(queue, after, ref=job and str(queue.resolve_job(job)), of_type=of_type)
+    elif span:
+        _show_plots(queue, span)
     elif once or (status_file is None and not sys.stdout.isatty()):
         _show_once(queue, as_json=as_json)
     else:
@@ -98,6 +109,13 @@ def _show_once(queue: Queue, *, as_json: bool) -> None:
         height -= 1
     for line in monitor_screen.draw(snapshot, width=width, height=height):
         output.put(line.rstrip())
+
+
+def _show_plots(queue: Queue, span: str) -> None:
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _TEXT_SIZE[0]
+    head = monitor_screen.head(queue.monitor_snapshot(1), width)
+    for line in [*head, *monitor_plots.draw(queue, span, width)]:
+        output.put(monitor_screen.fit(line, width).rstrip())
 
 
 def _live(queue: Queue, status_file: Path | None) -> None:

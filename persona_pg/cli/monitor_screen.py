@@ -37,6 +37,11 @@ def draw(
     return [fit(line, width) for line in lines[:height]]
 
 
+def head(snapshot: dict[str, Any], width: int) -> list[str]:
+    """Draw the counts of a snapshot."""
+    return _head(snapshot, "", width)
+
+
 def fit(line: str, width: int) -> str:
     """Cut a line to so many columns; its colours take none and are ended."""
     kept, left = [], width

@@ -199,7 +199,7 @@ def terminal_width() -> int | None:
 
 def clean(text: str) -> str:
     """Make a text fit for a line of a table."""
-    return _UNSAFE.sub(" ", text)
+    return _UNSAFE.sub(" ", _SGR.sub("", text))
 
 
 def printable(text: str) -> str:

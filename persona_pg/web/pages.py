@@ -216,7 +216,10 @@ def _plots(source: Source, query: Query, _parts: tuple[str, ...]) -> Context:
     if chosen not in SPANS:
         raise InvalidInput(f"span {chosen!r}: one of {', '.join(SPANS)}")
     title, span, buckets = SPANS[chosen]
-    through = source.looks.throughput(span, buckets)
+    looks, kept = source.looks, source.memo.get
+    through = kept(("throughput", chosen), lambda: looks.throughput(span, buckets))
+    waits = kept(("waits", chosen), lambda: looks.waits(span, buckets))
+    durations = kept(("durations", chosen), lambda: looks.durations(span))
     now = source.plans.now()
     return {
         "spans": {name: words for name, (words, _, _) in SPANS.items()},
@@ -225,8 +228,8 @@ def _plots(source: Source, query: Query, _parts: tuple[str, ...]) -> Context:
         "throughput": plots.bars(through, ("completed", "failed", "otherwise")),
         "created": plots.bars(through, ("created",)),
         "depth": plots.area(through, "pending"),
-        "waits": plots.lines(source.looks.waits(span, buckets), ("p50_seconds", "max_seconds")),
-        "durations": plots.ranges(source.looks.durations(span)[:16]),
+        "waits": plots.lines(waits, ("p50_seconds", "max_seconds")),
+        "durations": plots.ranges(durations[:16]),
         "costs": plots.by_day(_spent(source, _COST_DAYS), _COST_DAYS, now),
         "gantt": plots.gantt(
             source.looks.executions(timedelta(hours=1), 1500), now, timedelta(hours=1)

@@ -75,6 +75,30 @@ def test_one_snapshot_as_json_and_as_text(popen, create, runner):
     assert "\x1b" not in text
 
 
+def test_the_plots_of_the_dashboard_are_shown_as_text(popen, create, runner, queue):
+    queue.set_budget("all", 10, period="day")
+    for outcome in ("completed", "failed"):
+        create(max_attempts=1)
+        runner.end(
+            runner.claim(),
+            outcome,
+            cost_usd=0.25,
+            failure_kind=None,
+            error="\x1b[31mno\x1b[0m luck",
+        )
+    create()
+    text, err = popen("monitor", "--plots", "1h").communicate()
+    shown = {line.split()[0]: line for line in text.splitlines() if line}
+    assert err == ""
+    assert shown["completed"].endswith("█ 1")
+    assert shown["pending"].endswith("1 now, 1 at most")
+    assert " 0 of 10 " in shown["played"]
+    assert shown["unknown"].endswith("no luck")
+    assert "$0.50 of $10.00 a day" in shown["all"]
+    assert "█  $0.50" in text
+    assert "|" in shown["x"]
+
+
 def test_the_screen_follows_changes_and_goes_with_q(live, create, watching):
     process, terminal = live()
     until(terminal, "0 pending")
@@ -155,7 +179,14 @@ def test_the_status_file_has_the_keys_of_the_first_system_and_one_writer(
 
 
 @pytest.mark.parametrize(
-    "arguments", [("--json",), ("--jsonl", "--once"), ("--after", "0"), ("--job", "x")]
+    "arguments",
+    [
+        ("--json",),
+        ("--jsonl", "--once"),
+        ("--after", "0"),
+        ("--job", "x"),
+        ("--plots", "1h", "--once"),
+    ],
 )
 def test_modes_that_do_not_go_together_are_refused(popen, arguments):
     process = popen("monitor", *arguments)
