@@ -210,6 +210,13 @@ def client_dsn(dsn, request):
 
 
 @pytest.fixture
+def told():
+    """For tests of programs that are told of changes: skip where they can only ask."""
+    if not pgtest.IS_TOLD:
+        pytest.skip("behind a pooler in transaction mode nobody is told")
+
+
+@pytest.fixture
 def connect(dsn):
     """Make autocommit connections to the test's database; the name shows in pg_stat_activity."""
     opened = []

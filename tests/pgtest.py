@@ -48,6 +48,10 @@ def client_program(name: str) -> str:
     return str(newest / name) if newest is not None else shutil.which(name) or name
 
 
+# Behind a pooler in transaction mode (see client_dsn) programs are not told: they ask.
+IS_TOLD = os.environ.get("PERSONA_TEST_POOLER") != "transaction"
+
+
 def eventually(check, timeout=10.0, *, interval=0.02, what=None):
     """Call *check* until it returns something true, and return that."""
     deadline = time.monotonic() + timeout

@@ -7,6 +7,7 @@ import signal
 import time
 from datetime import datetime
 
+import pgtest
 import pytest
 
 
@@ -70,11 +71,11 @@ def test_a_vault_that_is_not_set_or_not_there_is_a_matter_of_configuration(cli):
         assert said in done.stderr
 
 
-def test_watching(note, popen, queue, runner, eventually):
+def test_watching(note, popen, queue, runner, told):
     watch = popen("notes", "watch", "--settle", "100ms", "--write-back", "--jsonl")
     assert "watching" in watch.stderr.readline()
     note.write_text("nothing\n")
-    eventually(lambda: queue.view("daily_note_state"))
+    pgtest.eventually(lambda: queue.view("daily_note_state"))
 
     note.write_text("[?] Why?\n[A] tidy\n")
     events = [json.loads(watch.stdout.readline()) for _ in range(2)]
