@@ -48,6 +48,7 @@ def damage(superuser_dsn):
         yield admin.execute
 
 
+@pytest.mark.usefixtures("told")  # a listener that hears nothing is broken, it says
 def test_a_healthy_queue_has_nothing_broken(doctor, cli):
     code, found = doctor()
 
@@ -60,6 +61,7 @@ def test_a_healthy_queue_has_nothing_broken(doctor, cli):
     assert "What was acknowledged can be lost" in cli("doctor").stdout  # a server of tests
 
 
+@pytest.mark.usefixtures("told")  # a listener that hears nothing is broken, it says
 def test_each_of_many_things_that_are_wrong_is_named_with_what_to_do(
     doctor, conn, damage, tmp_path, home
 ):
