@@ -239,6 +239,7 @@ class Dashboard:
             raise HTTPException(404, "there is no such action")
         form = request.scope["form"]
         done: Done = await self._sources.run(action.work, form)
+        self.feed.hurry()
         if _wants_json(request):
             return JSONResponse({"ok": True, "words": done.words, "goto": done.goto})
         if done.goto is not None:

@@ -66,7 +66,7 @@ class Feed:
         self._kick = asyncio.Event()
         self._cursor: str | None = None
         self._tails = LogTails(sources)
-        self._ear: Ear | None = None
+        self._is_hurried = False
         self._task: asyncio.Task[None] | None = None
         self._is_away = False
         self._look_delay = _FIRST_LOOK
@@ -89,6 +89,11 @@ class Feed:
             self._task = asyncio.create_task(self._run(), name="dashboard feed")
         self._kick.set()
         return viewer
+
+    def hurry(self) -> None:
+        """Show at once what somebody has just done here: not all of it is notified."""
+        self._is_hurried = True
+        self._kick.set()
 
     def leave(self, viewer: Viewer) -> None:
         """Look no longer."""
@@ -113,19 +118,21 @@ class Feed:
                 await self._task
 
     async def _run(self) -> None:
-        self._ear = Ear(self._sources.database, asyncio.get_running_loop(), self._kick)
-        try:
-            await self._look_after_viewers(self._ear)
-        finally:
-            await asyncio.to_thread(self._ear.close)
-            self._ear = None
+        # Again, for who has come while the ear was being closed: a page after another one.
+        while self.viewers:
+            ear = Ear(self._sources.database, asyncio.get_running_loop(), self._kick)
+            try:
+                await self._look_after_viewers(ear)
+            finally:
+                await asyncio.to_thread(ear.close)
 
     async def _look_after_viewers(self, ear: Ear) -> None:
         read_at = float("-inf")
         while self.viewers:
             started = time.monotonic()
             try:
-                changed = ear.take_change() or started - read_at >= _REFRESHED
+                changed = ear.take_change() or started - read_at >= _REFRESHED or self._is_hurried
+                self._is_hurried = False
                 if changed or self._is_away:
                     read_at = started
                     self._look_delay = _FIRST_LOOK

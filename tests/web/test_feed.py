@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 
 import pytest
 from psycopg.types.json import Jsonb
+
+from persona_pg.web import feed
+from persona_pg.web.sources import Sources
 
 
 def watchers(conn):
@@ -50,6 +55,37 @@ def test_who_comes_back_is_told_what_happened_meanwhile(browser, stream, queue):
     assert [event["job"] for event in events] == [str(last.id)]
     wrong = stream(browser, "/", headers={"last-event-id": "x;y"})
     wrong.next("page")
+
+
+def test_who_comes_while_listening_is_being_ended_is_told(dsn, monkeypatch):
+    """As one does who goes from page to page: for a moment nobody looks."""
+    ending, may_end = threading.Event(), threading.Event()
+
+    class SlowEar(feed.Ear):
+        def close(self):
+            ending.set()
+            assert may_end.wait(60)
+            super().close()
+
+    async def page_of(viewer):
+        async with asyncio.timeout(60):
+            return await anext(m async for m in viewer.messages() if "event: page" in m)
+
+    async def scene():
+        sources = Sources(dsn)
+        served = feed.Feed(sources, lambda source, url: (f"page {url}", None))
+        first = served.join("/", seen="", place=None)
+        assert "page /" in await page_of(first)
+        served.leave(first)
+        assert await asyncio.to_thread(ending.wait, 60)
+        second = served.join("/jobs", seen="", place=None)
+        may_end.set()
+        assert "page /jobs" in await page_of(second)
+        await served.close()
+        sources.close()
+
+    monkeypatch.setattr(feed, "Ear", SlowEar)
+    asyncio.run(scene())
 
 
 def test_what_another_transaction_holds_back_is_told_when_that_has_ended(
