@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import statistics
 import sys
 import time
@@ -116,15 +117,16 @@ async def main() -> None:
     await Queries(AsyncpgDriver(conn)).install()
     await conn.close()
     if task == "latency":
-        print(json.dumps(await _latency(arguments["jobs"])))
-        return
-    if task == "bulk":
-        rate = await _fill(arguments["jobs"])
+        answer = await _latency(arguments["jobs"])
+    elif task == "bulk":
+        answer = {"rate": await _fill(arguments["jobs"])}
     elif task == "drain":
-        rate = await _drain(arguments["jobs"], arguments["workers"])
+        answer = {"rate": await _drain(arguments["jobs"], arguments["workers"])}
     else:
-        rate = await _true(arguments["jobs"], arguments["concurrency"])
-    print(json.dumps({"rate": rate}))
+        answer = {"rate": await _true(arguments["jobs"], arguments["concurrency"])}
+    print(json.dumps(answer), flush=True)
+    # A worker takes a minute and more to end after it was asked to.
+    os._exit(0)
 
 
 asyncio.run(main())
