@@ -9,10 +9,9 @@ begin
     perform persona._invalid('days', get_costs.days::text, '1 to 366 is allowed');
   end if;
   return query
-    select (c.at at time zone 'UTC')::date, c.agent, coalesce(j.job_type, 'cleaned up'), c.business, c.model,
+    select (c.at at time zone 'UTC')::date, c.agent, coalesce(c.job_type, 'cleaned up'), c.business, c.model,
       sum(c.amount_usd), count(*)
     from persona.cost_ledger as c
-    left join persona.jobs as j on j.id = c.job_id
     where c.kind = 'booked'
       and c.at >= (date_trunc('day', now() at time zone 'UTC') - make_interval(days => get_costs.days - 1)) at time zone 'UTC'
     group by 1, 2, 3, 4, 5
