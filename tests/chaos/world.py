@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pgtest
+import psutil
 import psycopg
 from chaos.history import AUDIT, FINAL, History, check, is_running
 from chaos.proxy import Proxy
@@ -106,14 +107,17 @@ class Runner:
         return self.log.read_text(errors="replace")
 
     @property
+    def _lock_file(self):
+        return self.home / "runners" / f"{self.name}.lock"
+
+    @property
     def guardian(self):
         return self.process.pid
 
     @property
     def pid(self):
         """The runner itself, as it wrote it into its lock file."""
-        path = self.home / "runners" / f"{self.name}.lock"
-        found = int(json.loads(path.read_bytes())["pid"])
+        found = int(json.loads(self._lock_file.read_bytes())["pid"])
         self._pids.add((found, procfs.start_time(found)))
         return found
 
@@ -134,10 +138,14 @@ class Runner:
         """Ask twice, then insist; also of a runner whose first guardian is gone."""
         if self.process is None:
             return
-        targets = {(self.process.pid, procfs.start_time(self.process.pid))}
-        with contextlib.suppress(OSError, ValueError):
-            targets.add((self.pid, procfs.start_time(self.pid)))
-        targets |= self._pids
+        targets = self._pids.copy()
+        # The pid of one that has ended may be another one's by now.
+        if self.process.poll() is None:
+            targets.add((self.process.pid, procfs.start_time(self.process.pid)))
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
+            recorded = int(json.loads(self._lock_file.read_bytes())["pid"])
+            if self.name in psutil.Process(recorded).cmdline():
+                targets.add((recorded, procfs.start_time(recorded)))
 
         def living():
             self.process.poll()
