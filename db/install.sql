@@ -143,6 +143,7 @@ end $$;
 \ir functions/internal/_hold_for_money.sql
 \ir functions/internal/_id_floor.sql
 \ir functions/internal/_invalid.sql
+\ir functions/internal/_unknown_agent.sql
 \ir functions/internal/_is_admin.sql
 \ir functions/internal/_is_needed.sql
 \ir functions/internal/_job_call.sql

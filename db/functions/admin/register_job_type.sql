@@ -14,8 +14,7 @@ begin
   elsif not exists (select from persona.agents as a where a.name = register_job_type.default_agent)
     and register_job_type.default_agent is not null
   then
-    perform persona._invalid('default_agent', register_job_type.default_agent, format('registered are: %s',
-      (select string_agg(a.name, ', ' order by a.name) from persona.agents as a)));
+    perform persona._unknown_agent('default_agent', register_job_type.default_agent);
   end if;
   insert into persona.job_types as t (
     name, description, default_agent, prompt_template, requires_one_of, script_argv, prompt_file)

@@ -11,8 +11,7 @@ begin
   select u.agent into v_unknown from unnest(restrict_runner.agents) as u (agent)
   where not exists (select from persona.agents as a where a.name = u.agent) limit 1;
   if found then
-    perform persona._invalid('agents', v_unknown, format('registered are: %s',
-      (select string_agg(a.name, ', ' order by a.name) from persona.agents as a)));
+    perform persona._unknown_agent('agents', v_unknown);
   end if;
   delete from persona.runner_restrictions as r where r.role_name = restrict_runner.role_name;
   if coalesce(cardinality(restrict_runner.agents), 0) = 0 then

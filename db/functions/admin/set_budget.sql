@@ -34,8 +34,7 @@ begin
   elsif v_scope = 'agent' and v_subject is not null
     and not exists (select from persona.agents as a where a.name = v_subject)
   then
-    perform persona._invalid('subject', v_subject, format('registered are: %s',
-      (select string_agg(a.name, ', ' order by a.name) from persona.agents as a)));
+    perform persona._unknown_agent('subject', v_subject);
   elsif v_scope in ('tree', 'job') and v_subject is not null then
     v_subject := persona.resolve_job(v_subject)::text;
   end if;

@@ -8,8 +8,7 @@ declare
 begin
   select * into v_old from persona.agents as a where a.name = update_agent.name for update;
   if not found then
-    perform persona._invalid('name', update_agent.name, format('registered are: %s',
-      (select string_agg(a.name, ', ' order by a.name) from persona.agents as a)));
+    perform persona._unknown_agent('name', update_agent.name);
   end if;
   select k.key into v_bad from jsonb_object_keys(update_agent.changes) as k (key)
   where k.key in ('name', 'created_at', 'updated_at') or not to_jsonb(v_old) ? k.key limit 1;

@@ -52,8 +52,7 @@ begin
   select u.agent into v_unknown from unnest(register_runner.agents) as u (agent)
   where not exists (select from persona.agents as a where a.name = u.agent) limit 1;
   if found then
-    perform persona._invalid('agents', v_unknown, format('registered are: %s',
-      (select string_agg(a.name, ', ' order by a.name) from persona.agents as a)));
+    perform persona._unknown_agent('agents', v_unknown);
   end if;
 
   select r.agents into v_served from persona.runner_restrictions as r
