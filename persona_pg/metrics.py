@@ -10,6 +10,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 from psycopg.rows import namedtuple_row
 
+from persona_pg import wholefile
 from persona_pg.errors import ConfigurationError, PersonaError
 
 if TYPE_CHECKING:
@@ -72,11 +73,8 @@ def text(registry: CollectorRegistry) -> bytes:
 
 def write(path: Path, content: bytes) -> None:
     """Write a file for a textfile collector, which must never see half of it."""
-    fresh = path.with_name(f".{path.name}.new")
     try:
-        fresh.write_bytes(content)
-        fresh.chmod(0o644)
-        fresh.replace(path)
+        wholefile.write(path, content, 0o644)
     except OSError as exc:
         raise ConfigurationError(f"--textfile {path}: {exc.strerror}") from exc
 

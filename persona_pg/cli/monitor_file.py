@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
-import os
-import tempfile
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from persona_pg import wholefile
 from persona_pg.errors import ConfigurationError, TryLater
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
+    from pathlib import Path
 
 _READABLE = 0o644
 
@@ -54,20 +52,8 @@ class StatusFile:
         """Put a new version in the place of the last one."""
         self._revision += 1
         document = _of_the_first_system(snapshot) | snapshot | {"revision": self._revision}
-        handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name}.")
-        try:
-            with os.fdopen(handle, "w") as draft:
-                json.dump(document, draft, ensure_ascii=False)
-                draft.write("\n")
-                draft.flush()
-                # Else the name may survive a power cut, and the text not.
-                os.fsync(draft.fileno())
-            Path(name).chmod(_READABLE)
-            Path(name).replace(self._path)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                Path(name).unlink()
-            raise
+        text = f"{json.dumps(document, ensure_ascii=False)}\n"
+        wholefile.write(self._path, text.encode(), _READABLE)
 
 
 def _of_the_first_system(snapshot: dict[str, Any]) -> dict[str, Any]:

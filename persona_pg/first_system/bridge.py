@@ -6,6 +6,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING
 
+from persona_pg import wholefile
 from persona_pg.errors import ConfigurationError
 from persona_pg.resources import bin_directory
 
@@ -54,10 +55,7 @@ def install(root: Path, *, dry_run: bool = False) -> str:
     if dry_run:
         return f"would do: {done}"
     target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.chmod(0o755)
-    fresh.replace(target)
+    wholefile.write(target, text.encode(), 0o755)
     return done
 
 

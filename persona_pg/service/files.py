@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import plistlib
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+from persona_pg import wholefile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,14 +39,9 @@ class ServiceFile:
             return False
 
     def write(self) -> None:
-        """Write it, whole and with its mode from the first moment on."""
+        """Write it, whole and never readable for more than its mode says."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_name(f".{self.path.name}.{os.getpid()}")
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, self.mode)
-        with os.fdopen(descriptor, "w") as file:
-            os.fchmod(descriptor, self.mode)
-            file.write(self.text)
-        fresh.replace(self.path)
+        wholefile.write(self.path, self.text.encode(), self.mode)
 
 
 def systemd(plan: Plan, folder: Path) -> list[ServiceFile]:
