@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
@@ -39,6 +38,7 @@ from persona_pg.web.actions import ACTIONS, Done
 from persona_pg.web.feed import Feed, Full
 from persona_pg.web.guard import Guard
 from persona_pg.web.templating import FOLDER, templates
+from persona_pg.web.viewer import version_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -156,10 +156,9 @@ class Dashboard:
     ) -> Response:
         session = request.scope["session"]
         found = pages.find(url)
-        version = hashlib.sha256(content.encode()).hexdigest()[:16]
         html = self._templates.get_template("base.html").render(
             content=Markup(content.replace(_CSRF, f'name="csrf" value="{session.csrf}"')),  # noqa: S704
-            version=version,
+            version=version_of(content),
             url=url,
             csrf=session.csrf,
             title=title or (_TITLES[found[0].name] if found else "Persona"),

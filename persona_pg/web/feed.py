@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from persona_pg.errors import DatabaseUnreachable, InvalidInput, PersonaError, TryLater
 from persona_pg.web.ear import Ear
 from persona_pg.web.logtail import LogTails
-from persona_pg.web.viewer import Viewer
+from persona_pg.web.viewer import MOST_HAPPENED, Viewer, version_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,7 +34,6 @@ _SHARE = 0.25
 _REFRESHED = 10.0
 _MOST_VIEWERS = 500
 _EVENT_PAGE = 200
-_MOST_HAPPENED = 50
 _AWAY_RETRY = 1.0
 # A change of which no event tells yet: another transaction may hold the feed of events back.
 _FIRST_LOOK, _LONGEST_LOOK = 0.5, 8.0
@@ -71,7 +69,6 @@ class Feed:
         self._is_away = False
         self._look_delay = _FIRST_LOOK
         self._look_at = float("inf")
-        self.rounds = 0
 
     @property
     def viewers(self) -> list[Viewer]:
@@ -150,7 +147,6 @@ class Feed:
                 # The viewers would wait for ever: say so, and go on.
                 log.exception("the feed has failed once")
                 self._set_away(True)
-            self.rounds += 1
             spent = time.monotonic() - started
             await asyncio.sleep(max(_COALESCED, spent / _SHARE - spent))
             await self._wait(min(read_at + _REFRESHED, self._look_at) - time.monotonic())
@@ -165,7 +161,6 @@ class Feed:
 
     async def _read_pages(self, *, draws_all: bool) -> None:
         """Read what has happened, then every page that it may concern."""
-        self.rounds += 1
         happened = await self._sources.run(_events, self._cursor)
         self._cursor, events = happened
         self._look_at = float("inf")
@@ -190,7 +185,7 @@ class Feed:
             log.debug("%s cannot be shown: %s", key, exc)
             return
         page.content = content
-        page.version = hashlib.sha256(content.encode()).hexdigest()[:16]
+        page.version = version_of(content)
         for viewer in page.viewers:
             viewer.show(content, page.version)
 
@@ -245,7 +240,7 @@ def _missed(source: Source, cursor: str, until: str) -> list[dict[str, Any]]:
     if cursor == until:
         return []
     try:
-        events = source.queue.list_events(cursor, max_rows=_MOST_HAPPENED)
+        events = source.queue.list_events(cursor, max_rows=MOST_HAPPENED)
     except InvalidInput:
         return []
     end = _order(until)

@@ -112,9 +112,7 @@ def _read(source: Source, job_id: str, place: Place, until: Place | None) -> tup
 def as_html(lines: Sequence[LogLine]) -> Markup:
     """Write log lines."""
     return Markup("").join(
-        Markup(
-            '<div class="line {}{}" data-at="{}.{}">{}<span class="text">{}</span></div>'
-        ).format(
+        _LINE.format(
             line.stream,
             "" if line.level == "info" else f" {line.level}",
             line.lease,

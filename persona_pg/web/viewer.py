@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 _PING = 15.0
-_MOST_HAPPENED = 50
+# Events that one who was away, or is slow, is told of.
+MOST_HAPPENED = 50
 
 
 class Viewer:
@@ -38,7 +40,7 @@ class Viewer:
         """Send what has happened."""
         self.cursor = cursor
         if happened:
-            self._happened = (self._happened + happened)[-_MOST_HAPPENED:]
+            self._happened = (self._happened + happened)[-MOST_HAPPENED:]
             self._wake.set()
 
     def print(self, chunk: str, place: str, *, most: int) -> None:
@@ -89,6 +91,11 @@ class Viewer:
             found.append(_message("log", "".join(self._lines), place))
             self._lines = []
         return found
+
+
+def version_of(content: str) -> str:
+    """Name the content of a page: a viewer that has this one is not sent it again."""
+    return hashlib.sha256(content.encode()).hexdigest()[:16]
 
 
 def _message(kind: str, data: Any, place: str) -> str:
