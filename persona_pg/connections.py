@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from persona_pg.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 # 25006: the server is a standby now, so this is no longer the server to talk to.
 _LOST = frozenset({"57P01", "57P02", "57P03", "57P05", "25006"})
@@ -129,6 +129,15 @@ def refuse_transaction_pooler(dsn: str) -> None:
                 " Session pooler)",
                 detail={"variable": "PERSONA_DATABASE_URL"},
             )
+
+
+def only_row(
+    conn: psycopg.Connection[Any], query: LiteralString, params: Sequence[Any] = ()
+) -> tuple[Any, ...]:
+    """Return the row of a query that always has one."""
+    row: tuple[Any, ...] | None = conn.execute(query, params or None).fetchone()
+    assert row is not None
+    return row
 
 
 def is_transient(exc: BaseException) -> bool:

@@ -146,11 +146,11 @@ class Watch:
         elif self._horizon is not None:
             horizon, holders = self._horizon
             is_old = time.monotonic() - self._settling_since > _LONGEST_SETTLING
-            row = conn.execute(
+            row = connections.only_row(
+                conn,
                 "select persona.is_settled(%s, %s::text[]), pg_backend_pid()",
                 (horizon, holders if is_old else None),
-            ).fetchone()
-            assert row is not None
+            )
             self._check_server(row[1])
             self._settling_delay = min(2 * self._settling_delay, _LONGEST_SETTLING)
             self.changes += 1
@@ -178,10 +178,10 @@ class Watch:
         return True
 
     def _begin_settling(self, conn: Connection) -> None:
-        row = conn.execute(
-            "select h.horizon, h.holders, pg_backend_pid() from persona.idle_horizon(null) as h"
-        ).fetchone()
-        assert row is not None
+        row = connections.only_row(
+            conn,
+            "select h.horizon, h.holders, pg_backend_pid() from persona.idle_horizon(null) as h",
+        )
         self._check_server(row[2])
         self._horizon = (row[0], row[1])
         self._settling_since = time.monotonic()
@@ -206,8 +206,7 @@ class Watch:
         self._check_server(self._pid_of(conn))
 
     def _pid_of(self, conn: Connection) -> int:
-        row = conn.execute("select pg_backend_pid()").fetchone()
-        assert row is not None
+        row = connections.only_row(conn, "select pg_backend_pid()")
         return int(row[0])
 
     def _check_mode(self, conn: Connection) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from persona_pg.bench import queueing
 from persona_pg.bench.lab import AGENT, Lab, pgbench
 from persona_pg.bench.model import Row, Series
+from persona_pg.connections import only_row
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -185,11 +186,11 @@ def _claim_all(conn: Connection, runner: str, count: int) -> str:
 
 def _hot(conn: Connection) -> tuple[int, int]:
     conn.execute("select pg_stat_force_next_flush()")
-    row = conn.execute(
+    row = only_row(
+        conn,
         "select n_tup_upd, n_tup_hot_upd from pg_stat_user_tables"
-        " where schemaname = 'persona' and relname = 'job_leases'"
-    ).fetchone()
-    assert row is not None
+        " where schemaname = 'persona' and relname = 'job_leases'",
+    )
     return int(row[0]), int(row[1])
 
 

@@ -8,6 +8,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from persona_pg import connections
 from persona_pg.bench import queueing
 from persona_pg.bench.lab import AGENT, Lab, pgbench
 from persona_pg.bench.model import Row, Series
@@ -124,10 +125,9 @@ def _bare_bulk(lab: Lab, jobs: int) -> float:
 def _without_notify(lab: Lab) -> Iterator[None]:
     """Take the notification out of the scratch schema for a while."""
     with lab.connect() as conn:
-        row = conn.execute(
-            "select pg_get_functiondef('persona._wake(text)'::regprocedure)"
-        ).fetchone()
-        assert row is not None
+        row = connections.only_row(
+            conn, "select pg_get_functiondef('persona._wake(text)'::regprocedure)"
+        )
         conn.execute(
             "create or replace function persona._wake(p_agent text) returns void language sql"
             " volatile set search_path = pg_catalog, persona, pg_temp as 'select'"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
+from persona_pg import connections
 from persona_pg.bench.lab import AGENT
 
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ _PAYLOAD = {"prompt": "x" * 200}
 
 def register(conn: Connection) -> str:
     """Register a runner that is driven over this connection; returns its id."""
-    row = conn.execute(
+    row = connections.only_row(
+        conn,
         "select id::text from persona.register_runner(name => %s, hostname => 'bench', pid => 1,"
         " capacity => 10000)",
         (f"bench-{next(_numbers)}",),
-    ).fetchone()
-    assert row is not None
+    )
     return str(row[0])
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from persona_pg import connections
 from persona_pg.bench import queueing
 from persona_pg.bench.lab import AGENT, Lab
 from persona_pg.bench.model import Better, Row, Series, percentile
@@ -39,11 +40,11 @@ def true_jobs(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
         with _worker(lab, "--drain", "--concurrency", str(concurrency)) as worker:
             worker.wait()
         with lab.connect() as conn:
-            row = conn.execute(
+            row = connections.only_row(
+                conn,
                 "select count(*), extract(epoch from max(j.completed_at) - min(j.started_at))"
-                " from persona.jobs as j where j.status = 'completed'"
-            ).fetchone()
-        assert row is not None
+                " from persona.jobs as j where j.status = 'completed'",
+            )
         if row[0] < plan.spawned:
             raise RuntimeError(f"only {row[0]} of {plan.spawned} jobs completed")
         queueing.empty(lab)
@@ -108,11 +109,11 @@ def idle(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
         # Our own look is one of them.
         statements = max(0, after[0] - before[0] - 1) / seconds
         memory = sum(p.memory_info().rss for p in family) / (1 << 20)
-        row = conn.execute(
+        row = connections.only_row(
+            conn,
             "select count(*) from pg_stat_activity"
-            " where datname = current_database() and application_name like 'persona-worker%'"
-        ).fetchone()
-    assert row is not None
+            " where datname = current_database() and application_name like 'persona-worker%'",
+        )
     less: Better = "less"
     cpu = (after[1] - before[1]) / seconds * 100
     yield Row("S10", "idle runner: transactions", statements, "/s", bar=0.25, better=less)
@@ -138,11 +139,11 @@ def output(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
             while worker.poll() is None:
                 peaks.append(_runner_memory(worker) / (1 << 20))
                 time.sleep(0.05)
-        row = conn.execute(
+        row = connections.only_row(
+            conn,
             "select extract(epoch from j.completed_at - j.started_at) from persona.jobs as j"
-            " where j.agent = 'bench-output'"
-        ).fetchone()
-    assert row is not None
+            " where j.agent = 'bench-output'",
+        )
     queueing.empty(lab)
     yield Row(
         "S12", "output read beyond the cap", plan.output_mb / float(row[0]), "MB/s", bar=300,
@@ -223,18 +224,18 @@ def _is_idle(lab: Lab) -> bool:
 
 def _have_started(lab: Lab, count: int) -> bool:
     with lab.connect() as conn:
-        row = conn.execute(
-            "select count(*) from persona.job_leases as l where l.pid is not null"
-        ).fetchone()
-    return row is not None and int(row[0]) == count
+        row = connections.only_row(
+            conn, "select count(*) from persona.job_leases as l where l.pid is not null"
+        )
+    return int(row[0]) == count
 
 
 def _transactions(conn: Connection) -> int:
-    row = conn.execute(
+    row = connections.only_row(
+        conn,
         "select xact_commit + xact_rollback from pg_stat_database"
-        " where datname = current_database()"
-    ).fetchone()
-    assert row is not None
+        " where datname = current_database()",
+    )
     return int(row[0])
 
 
@@ -286,10 +287,9 @@ def _stored_lines(lab: Lab, lines: int) -> Row:
     with lab.connect() as conn:
         runner = queueing.register(conn)
         conn.execute("select id from persona.create_job('bench', agent => %s)", (AGENT,))
-        row = conn.execute(
-            "select id::text, lease from persona.claim_jobs(%s, 1)", (runner,)
-        ).fetchone()
-        assert row is not None
+        row = connections.only_row(
+            conn, "select id::text, lease from persona.claim_jobs(%s, 1)", (runner,)
+        )
         began = time.monotonic()
         for first in range(0, lines, batch):
             text = json.dumps(
@@ -301,9 +301,8 @@ def _stored_lines(lab: Lab, lines: int) -> Row:
             )  # fmt: skip
             conn.execute("select persona.append_logs(%s, %s)", (runner, text))
         seconds = time.monotonic() - began
-        stored = conn.execute("select count(*) from persona.job_logs").fetchone()
+        stored = connections.only_row(conn, "select count(*) from persona.job_logs")
     queueing.empty(lab)
-    assert stored is not None
     if stored[0] < lines:
         raise RuntimeError(f"only {stored[0]} of {lines} lines were stored")
     return Row("S12", "log lines stored", lines / seconds, "lines/s", bar=100_000)

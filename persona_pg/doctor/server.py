@@ -55,11 +55,11 @@ def connection(conn: Connection, dsn: str) -> Finding:
             "connection", "fail", f"PostgreSQL {version // 10000} at {where}",
             "15 is the oldest that works: upgrade the server.",
         )  # fmt: skip
-    row = conn.execute(
+    row = connections.only_row(
+        conn,
         "select current_setting('fsync'), current_setting('synchronous_commit'),"
-        " current_setting('transaction_read_only'), pg_is_in_recovery()"
-    ).fetchone()
-    assert row is not None
+        " current_setting('transaction_read_only'), pg_is_in_recovery()",
+    )
     fsync, commit, is_read_only, is_standby = row
     if is_read_only == "on":
         why = "it is a standby" if is_standby else "default_transaction_read_only is on"
@@ -98,8 +98,7 @@ def listener(conn: Connection, dsn: str, kwargs: Mapping[str, Any]) -> Finding:
 def clock(conn: Connection) -> Finding:
     """How far this machine's clock is from the server's."""
     before = time.time()
-    row = conn.execute("select extract(epoch from clock_timestamp())").fetchone()
-    assert row is not None
+    row = connections.only_row(conn, "select extract(epoch from clock_timestamp())")
     skew = float(row[0]) - (before + time.time()) / 2
     seen = f"the server's clock is {abs(skew):.1f} s {'ahead' if skew > 0 else 'behind'}"
     if abs(skew) > _SKEW_SECONDS:
@@ -123,12 +122,14 @@ def oldest_snapshot(conn: Connection) -> Finding:
 
 def dead_rows(conn: Connection) -> Finding:
     """Whether vacuum keeps up with the hot tables."""
-    row = conn.execute("""
+    row = connections.only_row(
+        conn,
+        """
         select s.relname, s.n_dead_tup, sum(s.n_dead_tup) over (),
           coalesce(to_char(s.last_autovacuum, 'YYYY-MM-DD HH24:MI'), 'never')
         from pg_stat_all_tables as s where s.schemaname = 'persona'
-        order by s.n_dead_tup desc limit 1""").fetchone()
-    assert row is not None
+        order by s.n_dead_tup desc limit 1""",
+    )
     table, worst, every, last = row
     seen = f"{every} in all tables"
     if every > _DEAD_ROWS:
@@ -141,8 +142,7 @@ def dead_rows(conn: Connection) -> Finding:
 
 def notification_queue(conn: Connection) -> Finding:
     """Whether a listener that does not read fills the queue of the whole cluster."""
-    row = conn.execute("select pg_notification_queue_usage()").fetchone()
-    assert row is not None
+    row = connections.only_row(conn, "select pg_notification_queue_usage()")
     seen = f"{float(row[0]):.0%} in use"
     if row[0] > _QUEUE_USAGE:
         return Finding(
@@ -154,12 +154,12 @@ def notification_queue(conn: Connection) -> Finding:
 
 def connections_in_use(conn: Connection) -> Finding:
     """Whether the next client gets a connection."""
-    row = conn.execute(
+    row = connections.only_row(
+        conn,
         "select count(*), current_setting('max_connections')::int"
         " - current_setting('superuser_reserved_connections')::int from pg_stat_activity as a"
-        " where a.backend_type = 'client backend'"
-    ).fetchone()
-    assert row is not None
+        " where a.backend_type = 'client backend'",
+    )
     used, most = row
     seen = f"{used} of {most}"
     if used > most * _CONNECTIONS:

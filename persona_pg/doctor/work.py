@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from typing import TYPE_CHECKING
 
-from persona_pg import __version__
+from psycopg.rows import class_row
+
+from persona_pg import __version__, connections
 from persona_pg.doctor.finding import Finding
+from persona_pg.model import Agent, columns
 from persona_pg.runner import secrets as named
+from persona_pg.service.plan import missing_programs
 
 if TYPE_CHECKING:
     from persona_pg.database import Connection
@@ -20,16 +23,15 @@ _SHOWN = 5
 
 def runners(conn: Connection) -> Finding:
     """Whether anybody takes what waits."""
-    row = conn.execute(
+    row = connections.only_row(
+        conn,
         "select count(*), string_agg(r.name || ' (' || r.status || ')', ', ' order by r.name),"
         " string_agg(r.name || ' (' || coalesce(r.version, 'unknown') || ')', ', ' order by r.name)"
         " filter (where r.version is distinct from %s)"
         " from persona.runner_dashboard as r where r.status not in ('gone', 'lost')",
         (__version__,),
-    ).fetchone()
-    waiting = conn.execute("select count(*) from persona.job_queue").fetchone()
-    assert row is not None
-    assert waiting is not None
+    )
+    waiting = connections.only_row(conn, "select count(*) from persona.job_queue")
     count, names, others = row
     if not count and waiting[0]:
         return Finding(
@@ -45,15 +47,16 @@ def runners(conn: Connection) -> Finding:
 
 def programs(conn: Connection) -> Finding:
     """Whether this machine has the programs of the agents."""
-    rows = conn.execute(
-        "select a.name, p.program from persona.agents as a"
-        " cross join lateral (values (a.argv[1]), (a.launcher[1])) as p (program)"
-        " where a.is_active and not a.is_external and p.program !~ '{' order by a.name"
-    ).fetchall()
-    missing = [f"{agent} ({program})" for agent, program in rows if not _is_there(program)]
+    with conn.cursor(row_factory=class_row(Agent), binary=True) as cursor:
+        agents = cursor.execute(
+            f"select {columns(Agent, 'a')} from persona.agents as a"  # noqa: S608 - names only
+        ).fetchall()
+    missing = missing_programs(agents, os.environ.get("PATH", os.defpath), ())
     if missing:
+        pairs = sorted((agent, program) for program, users in missing.items() for agent in users)
+        seen = ", ".join(f"{agent} ({program})" for agent, program in pairs)
         return Finding(
-            "programs", "warn", f"not on this PATH: {', '.join(missing)}",
+            "programs", "warn", f"not on this PATH: {seen}",
             "Install them, or disable the agents, where a runner of this user serves them.",
         )  # fmt: skip
     return Finding("programs", "ok", "those of all active agents are on this PATH")
@@ -83,12 +86,11 @@ def secrets(conn: Connection, settings: Settings) -> Finding:
 
 def stuck_jobs(conn: Connection) -> Finding:
     """Jobs whose runner is silent, or that have waited for a long time although they could run."""
-    row = conn.execute(
-        "select (select count(*) from persona.job_leases as l where l.expires_at < now()),"
-        " (select string_agg(j.short_id, ', ') from persona.job_leases as l"
-        "   join persona.jobs as j on j.id = l.job_id where l.expires_at < now())"
-    ).fetchone()
-    assert row is not None
+    row = connections.only_row(
+        conn,
+        "select count(*), string_agg(j.short_id, ', ') from persona.job_leases as l"
+        " join persona.jobs as j on j.id = l.job_id where l.expires_at < now()",
+    )
     if row[0]:
         return Finding(
             "stuck jobs", "warn", f"{row[0]} running without a heartbeat: {row[1]}",
@@ -110,12 +112,12 @@ def stuck_jobs(conn: Connection) -> Finding:
 
 def upkeep(conn: Connection) -> Finding:
     """Whether anybody makes the partitions of the coming days, which is part of all upkeep."""
-    row = conn.execute(
+    row = connections.only_row(
+        conn,
         "select max(c.relname), 'job_logs_' || to_char(now() at time zone 'UTC', 'YYYYMMDD')"
         " from pg_inherits as i join pg_class as c on c.oid = i.inhrelid"
-        " where i.inhparent = 'persona.job_logs'::regclass and c.relname ~ '^job_logs_[0-9]+$'"
-    ).fetchone()
-    assert row is not None
+        " where i.inhparent = 'persona.job_logs'::regclass and c.relname ~ '^job_logs_[0-9]+$'",
+    )
     last, today = row
     if last is None:
         return Finding("upkeep", "ok", "nothing yet: no runner has been here")
@@ -161,7 +163,3 @@ def plugin(conn: Connection, settings: Settings) -> Finding:
             f"Switch queueConsumerEnabled off in {path}, or the setting bridge_agent_action.",
         )  # fmt: skip
     return Finding("plugin", "ok", "its consumer and the runners do not share work")
-
-
-def _is_there(program: str) -> bool:
-    return shutil.which(program) is not None
