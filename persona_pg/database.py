@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import select
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -35,6 +37,8 @@ PROTOCOL = 2
 # How often a waiting checkout looks whether the pool's connection attempt has failed.
 _LOOK = 0.02
 _IDLE_CHECK_AFTER = 30.0
+# How long a cancelled statement may take to end before its connection is cut.
+_LAST_MOMENT = 1.0
 
 # The pool reports each failed attempt as a warning; run() reports what matters.
 logging.getLogger("psycopg.pool").addHandler(logging.NullHandler())
@@ -254,25 +258,31 @@ class _Watchdog:
     """Cancels the statement of a connection that is still busy at the deadline.
 
     A timeout at the server would need a startup option or a SET, and poolers refuse the one and
-    leak the other.
+    leak the other.  A pooler whose server is gone lets a statement wait, and cancels nothing: what
+    goes on after the cancel request loses its connection.
     """
 
     def __init__(self, conn: Connection, seconds: float) -> None:
         self._conn = conn
         self._seconds = seconds
-        self._timer = threading.Timer(seconds, self._bite)
-        self._timer.daemon = True
+        self._timer = self._after(seconds, self._bite)
         self._lock = threading.Lock()
         self._is_over = False
         self._has_bitten = False
+
+    @staticmethod
+    def _after(seconds: float, act: Callable[[], None]) -> threading.Timer:
+        timer = threading.Timer(seconds, act)
+        timer.daemon = True
+        return timer
 
     def __enter__(self) -> None:
         self._timer.start()
 
     def __exit__(self, kind: object, exc: BaseException | None, trace: object) -> None:
-        self._timer.cancel()
         with self._lock:
             self._is_over = True
+            self._timer.cancel()
         if self._has_bitten and isinstance(exc, psycopg.Error):
             raise TryLater(
                 f"the database did not finish the call within {self._seconds:g} s",
@@ -284,9 +294,21 @@ class _Watchdog:
             if self._is_over:
                 return
             self._has_bitten = True
-            # Where even the cancel request does not get through, the socket's own timeouts do.
+            self._timer = self._after(_LAST_MOMENT, self._cut)
+            self._timer.start()
             with contextlib.suppress(psycopg.Error, OSError):
-                self._conn.cancel_safe(timeout=3.0)
+                self._conn.cancel_safe(timeout=_LAST_MOMENT)
+
+    def _cut(self) -> None:
+        with self._lock:
+            if self._is_over:
+                return
+            # Whoever waits for an answer is told that there will be none.
+            with (
+                contextlib.suppress(psycopg.Error, OSError),
+                socket.socket(fileno=os.dup(self._conn.fileno())) as same,
+            ):
+                same.shutdown(socket.SHUT_RDWR)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import pytest
 
 from persona_pg import connections, poolers
 from persona_pg.database import Database
+from persona_pg.errors import DatabaseUnreachable, TryLater
 from persona_pg.notes.news import News
 from persona_pg.watch import Watch
 
@@ -82,6 +83,23 @@ def test_who_waits_behind_a_pooler_in_session_mode_is_told(pooler, dsn, conn):
     with Database(pooler("session").dsn(dsn)) as database, Watch(database) as watch:
         watch.wait(0.2)
         assert not watch.is_deaf
+
+
+def test_a_call_through_a_pooler_whose_server_is_gone_ends_at_its_deadline(
+    pooler, dsn, databases, database
+):
+    """The pooler keeps the call waiting for a server, and does nothing about a cancel request."""
+    with Database(pooler("transaction", size=3).dsn(dsn), patience=1.0, deadline=1.0) as db:
+        db.run(lambda conn: conn.execute("select 1"))
+        databases.admin.execute(f"alter database {database} allow_connections false")
+        databases.admin.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = %s", (database,)
+        )
+        began = time.monotonic()
+        with pytest.raises((TryLater, DatabaseUnreachable)):
+            db.run(lambda conn: conn.execute("select 1"))
+        assert time.monotonic() - began < 30
+        databases.admin.execute(f"alter database {database} allow_connections true")
 
 
 def test_news_of_notes_behind_a_pooler_are_looked_for_only(pooler, dsn):
