@@ -69,6 +69,8 @@ end $$;
 \ir _apply_migration.sql
 \set migration 0024_restored.sql
 \ir _apply_migration.sql
+\set migration 0025_staying_awake.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_limit_room.sql

@@ -38,7 +38,6 @@ bool has_key_share[CREATORS]; /* a child's insert holds its parent's row */
 /* Marks of idle runners. */
 byte mark_by[RUNNERS] = NONE;
 byte mark_writer[RUNNERS] = NONE; /* who writes it just now: another writer has to wait */
-bool is_mark_new[RUNNERS] = true; /* written after the runner took its horizon, or gone */
 bool is_seen[RUNNERS] = true; /* heard of within its lease: else its mark does not count */
 
 /* Transactions that hold a row-exclusive lock on the tables of the queue, one bit for each process. */
@@ -57,6 +56,8 @@ bool has_notification[RUNNERS];
 bool is_asleep[RUNNERS];
 bool is_dead[RUNNERS];
 bool is_claim_late[RUNNERS]; /* the connection broke, the server may yet do the claim */
+bool is_late_begun[RUNNERS]; /* it is at it */
+bool is_stalled[RUNNERS]; /* was not heard of for a lease: nothing that it knew holds */
 
 byte creators_done = 0;
 byte helpers_done = 0; /* the stranger, the stalls */
@@ -209,7 +210,7 @@ proctype Creator(byte me) {
 #define is_skipped(j) (is_taken[j])
 #endif
 
-inline pick(slot, job) {
+inline pick(slot, job, is_short) {
   /* What the snapshot saw and nobody else has locked; deleted rows are taken for good. */
   job = NONE;
   if
@@ -225,35 +226,43 @@ inline pick(slot, job) {
   :: job != NONE ->
     printf("slot %d: locks job %d\n", slot, job);
     begin_writing(ids[slot]);
-    is_taken[job] = true
-  :: else
+    is_taken[job] = true;
+    is_short = is_short && !((seen & 1) && !is_skipped(0)) && !((seen & 2) && !is_skipped(1))
+  :: else -> is_short = true
   fi
 }
 
-inline write_mark(slot, who, job) {
+/* Less than was asked for: marked, unless the runner stays awake. */
+inline write_mark(slot, who, is_marking) {
   if
-  :: job != NONE && mark_by[who] != NONE && mark_writer[who] == NONE ->
+  :: !is_marking && mark_by[who] != NONE && mark_writer[who] == NONE ->
+    if
+    :: ids[slot] == 0 -> begin_writing(ids[slot])
+    :: else
+    fi;
     mark_writer[who] = slot
-  :: job == NONE && mark_by[who] == NONE ->
-    begin_writing(ids[slot]);
+  :: is_marking && mark_by[who] == NONE ->
+    if
+    :: ids[slot] == 0 -> begin_writing(ids[slot])
+    :: else
+    fi;
     mark_by[who] = ids[slot];
     mark_writer[who] = slot
   :: else
   fi
 }
 
-inline claim_commits(slot, who, job, lock) {
+inline claim_commits(slot, who, job, is_marking, lock) {
   if
-  :: job != NONE -> printf("claim of runner %d (slot %d): commits, with job %d, without a mark\n", who, slot, job)
-  :: job == NONE && mark_writer[who] == slot -> printf("claim of runner %d (slot %d): commits, empty, marked anew\n", who, slot)
-  :: else -> printf("claim of runner %d (slot %d): commits, empty, marked before\n", who, slot)
+  :: !is_marking -> printf("claim of runner %d (slot %d): commits, job %d, without a mark\n", who, slot, job)
+  :: is_marking && mark_writer[who] == slot -> printf("claim of runner %d (slot %d): commits, job %d, marked anew\n", who, slot, job)
+  :: else -> printf("claim of runner %d (slot %d): commits, job %d, marked before\n", who, slot, job)
   fi;
   if
   :: mark_writer[who] == slot ->
     mark_writer[who] = NONE;
-    is_mark_new[who] = true;
     if
-    :: job != NONE -> mark_by[who] = NONE
+    :: !is_marking -> mark_by[who] = NONE
     :: else
     fi
   :: else
@@ -266,13 +275,13 @@ inline claim_commits(slot, who, job, lock) {
   release_locks(lock)
 }
 
-inline claim_rolls_back(slot, who, job, lock) {
+inline claim_rolls_back(slot, who, job, is_marking, lock) {
   printf("claim of runner %d (slot %d): rolls back\n", who, slot);
   if
   :: mark_writer[who] == slot ->
     mark_writer[who] = NONE;
     if
-    :: job == NONE -> mark_by[who] = NONE
+    :: is_marking -> mark_by[who] = NONE
     :: else
     fi
   :: else
@@ -289,14 +298,15 @@ inline claim_rolls_back(slot, who, job, lock) {
 #define LATE(who) (CREATORS + RUNNERS + who)
 proctype LateClaim(byte me) {
   byte seen = 0, job = NONE;
+  bool is_short = false;
 
 end_idle:
-  d_step { is_claim_late[me] -> seen = is_visible(job_by[0]) | (is_visible(job_by[1]) << 1); lockers = lockers | late_bit(me) };
-  d_step { pick(LATE(me), job); seen = 0 };
-  d_step { mark_writer[me] == NONE -> write_mark(LATE(me), me, job) };
+  d_step { is_claim_late[me] -> is_late_begun[me] = true; seen = is_visible(job_by[0]) | (is_visible(job_by[1]) << 1); lockers = lockers | late_bit(me) };
+  d_step { pick(LATE(me), job, is_short); seen = 0 };
+  d_step { mark_writer[me] == NONE -> write_mark(LATE(me), me, is_short) };
   if
-  :: d_step { claim_commits(LATE(me), me, job, late_bit(me)); job = NONE; is_claim_late[me] = false }
-  :: d_step { claim_rolls_back(LATE(me), me, job, late_bit(me)); job = NONE; is_claim_late[me] = false }
+  :: d_step { claim_commits(LATE(me), me, job, is_short, late_bit(me)); job = NONE; is_short = false; is_late_begun[me] = false; is_claim_late[me] = false }
+  :: d_step { claim_rolls_back(LATE(me), me, job, is_short, late_bit(me)); job = NONE; is_short = false; is_late_begun[me] = false; is_claim_late[me] = false }
   fi
 }
 
@@ -304,11 +314,20 @@ end_idle:
 
 proctype Runner(byte me) {
   byte seen = 0, job = NONE, spent = 0;
-  bool is_settling = false, is_settled = false, is_claimable = false, is_mark_gone = false;
+  bool is_settling = false, is_settled = false, is_claimable = false;
+  bool is_short = false; /* the claim got less than it asked for */
+  bool is_awake = false; /* it says that it claims again soon, whatever it gets, and is not marked */
+  bool is_kept = false;  /* settled, and the mark has been there ever since */
 
 claiming:
   /* A notification from before the claim is answered by it. */
-  atomic { has_notification[me] = false; is_settling = false; is_settled = false; horizon[me] = 0; holders[me] = 0; is_mark_gone = false };
+  atomic {
+    has_notification[me] = false; is_settling = false; is_settled = false; horizon[me] = 0; holders[me] = 0;
+#ifndef KEPT_WHEN_STALLED
+    is_kept = is_kept && !is_stalled[me];
+#endif
+    is_stalled[me] = false
+  };
 
 again:
 #ifdef BREAKS
@@ -320,22 +339,50 @@ again:
   :: true
   fi;
 #endif
-  atomic { seen = is_visible(job_by[0]) | (is_visible(job_by[1]) << 1); lockers = lockers | runner_bit(me) };
-  d_step { pick(SLOT(me), job); seen = 0 };
-  d_step { mark_writer[me] == NONE -> write_mark(SLOT(me), me, job) };
+  atomic {
+    seen = is_visible(job_by[0]) | (is_visible(job_by[1]) << 1);
+    lockers = lockers | runner_bit(me);
+    if
+    :: me == 0 && !is_settling -> is_awake = true
+    :: true
+    fi;
+    if
+    :: me == 0 && seen != 0 -> is_short = true /* asks for two */
+    :: true
+    fi
+  };
+  d_step { pick(SLOT(me), job, is_short); seen = 0 };
+  d_step { mark_writer[me] == NONE -> write_mark(SLOT(me), me, (is_short && !is_awake)) };
   if
-  :: d_step { claim_commits(SLOT(me), me, job, runner_bit(me)) }
+  :: d_step {
+      claim_commits(SLOT(me), me, job, (is_short && !is_awake), runner_bit(me));
+#ifndef KEPT_WHEN_FULL
+      is_kept = is_kept && is_short;
+#endif
+#ifndef KEPT_AWAKE
+      is_kept = is_kept && !is_awake;
+#endif
+      is_short = is_short && !is_awake /* from here on: the mark is there */
+    }
   :: me == 1 && job != NONE -> /* it dies with a job locked, and so does its transaction */
-    d_step { claim_rolls_back(SLOT(me), me, job, runner_bit(me)); job = NONE; is_dead[me] = true; has_notification[me] = false; is_settled = false; horizon[me] = 0; holders[me] = 0; is_mark_gone = false };
+    d_step { claim_rolls_back(SLOT(me), me, job, (is_short && !is_awake), runner_bit(me)); job = NONE; is_short = false; is_awake = false; is_kept = false; is_dead[me] = true; has_notification[me] = false; is_settled = false; horizon[me] = 0; holders[me] = 0 };
     goto dead
   fi;
   if
 #ifdef NO_RESTART
-  :: job != NONE && is_settling -> job = NONE; is_settled = false; goto settling
+  :: job != NONE && is_settling -> atomic { job = NONE; is_short = false; is_settled = false }; goto settling
 #endif
-  :: job != NONE -> job = NONE; goto claiming /* after it has run */
-  :: job == NONE && is_settling -> goto checking
-  :: job == NONE && !is_settling
+#ifdef SLEEPS_UNMARKED
+  :: is_awake && job == NONE -> atomic { is_awake = false; is_short = false }; goto deciding
+#endif
+  :: job != NONE && (is_settling || !is_short) -> atomic { job = NONE; is_short = false; is_awake = false }; goto claiming /* after it has run */
+  :: job == NONE && is_awake -> atomic { is_awake = false }; goto claiming
+  :: job == NONE && is_settling -> is_short = false; goto checking
+  :: is_short && !is_settling -> atomic { job = NONE; is_short = false }
+  fi;
+  if
+  :: is_kept -> goto looking
+  :: else
   fi;
 #ifdef NO_SETTLING
   goto deciding;
@@ -354,7 +401,6 @@ again:
 #endif
     holders[me] = lockers & ~runner_bit(me);
     printf("runner %d: takes its horizon; writers then: %d\n", me, holders[me]);
-    is_mark_new[me] = false;
     is_settling = true;
     renumber()
   };
@@ -385,23 +431,26 @@ checking:
 #else
     is_claimable = is_visible(job_by[0]) || is_visible(job_by[1])
 #endif
-    ;
-#ifdef MARK_UNCHECKED
-    is_mark_gone = false
-#else
-    is_mark_gone = !is_visible(mark_by[me]) || is_mark_new[me]
-#endif
   };
   if
-  :: is_mark_gone -> goto claiming
-  :: !is_mark_gone && is_settled && !is_claimable
+  :: is_settled && !is_claimable -> is_kept = (me == 0) /* the other one is of an earlier release */
   :: else -> d_step { is_claimable = false; is_settled = false }; goto settling
   fi;
 
 deciding:
   if
   :: atomic { has_notification[me] -> is_settled = false }; goto claiming
-  :: atomic { !has_notification[me] -> printf("runner %d: sleeps\n", me); is_asleep[me] = true; is_settled = false; is_settling = false; horizon[me] = 0; holders[me] = 0; is_mark_gone = false }
+  :: atomic { !has_notification[me] -> printf("runner %d: sleeps\n", me); is_asleep[me] = true; is_settled = false; is_settling = false; horizon[me] = 0; holders[me] = 0 }
+  fi;
+  goto end_asleep;
+
+looking:
+  /* It has been marked for long: whoever it had to wait for has ended, all others see the mark. */
+  if
+#ifndef NO_LOOK
+  :: is_visible(job_by[0]) || is_visible(job_by[1]) -> goto claiming
+#endif
+  :: else -> goto deciding
   fi;
 
 end_asleep:
@@ -413,6 +462,13 @@ end_asleep:
   fi;
 
 reconnecting:
+#ifndef KEPT_WHEN_RECONNECTED
+  is_kept = false;
+#endif
+#ifndef LATE_IS_SERVED
+  /* A claim of the old connection that is just running is waited for, one that comes later refused. */
+  atomic { !is_late_begun[me] -> is_claim_late[me] = false };
+#endif
 #ifdef NO_CLAIM_AFTER_RECONNECT
   atomic { is_listening[me] = true; is_asleep[me] = true };
   goto end_asleep;
@@ -441,6 +497,7 @@ proctype Stall() {
     is_seen[0] = true;
 #ifndef SLEEPS_ON
     has_notification[0] = true; /* it starts over */
+    is_stalled[0] = true;
 #endif
     helpers_done++
   }

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import select
 import threading
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import psycopg
 
 from persona_pg import connections
 from persona_pg.bench import queueing
 from persona_pg.bench.lab import AGENT, Lab, pgbench
 from persona_pg.bench.model import Row, Series
+from persona_pg.runner import calls
+from persona_pg.runner.claims import ClaimCycle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from persona_pg.bench.plan import Plan
+    from persona_pg.database import Connection
+    from persona_pg.runner.session import Step
 
 _BODY = "x" * 200
 _BARE = "insert into bench_bare (body) values (repeat('x', 300));"
@@ -26,6 +34,9 @@ _IN_ONE = "begin;\n{}\nend;"
 _PAYLOAD = f'{{"prompt": "{_BODY}"}}'
 _CREATE = f"select id from persona.create_job('bench', '{_PAYLOAD}', agent => '{AGENT}');"
 _LISTENERS = 4
+# So many jobs each of them would take at once.
+_ROOM = 100
+_MOMENT = 0.01
 _BULK = 1000
 
 
@@ -54,7 +65,7 @@ def with_listeners(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
         silent: list[float] = []
         heard: list[float] = []
         for _ in range(plan.pairs):
-            with _without_notify(lab), _runners(lab, is_idle=kind == "idle"):
+            with _without_notify(lab), _runners(lab, is_idle=kind == "idle", is_deaf=True):
                 silent.append(pgbench(lab, _CREATE, clients=clients, seconds=plan.seconds))
             with _runners(lab, is_idle=kind == "idle"):
                 heard.append(pgbench(lab, _CREATE, clients=clients, seconds=plan.seconds))
@@ -139,14 +150,15 @@ def _without_notify(lab: Lab) -> Iterator[None]:
 
 
 @contextmanager
-def _runners(lab: Lab, *, is_idle: bool) -> Iterator[None]:
-    """Four runners that listen: busy ones never ask; idle ones drain the queue when woken.
+def _runners(lab: Lab, *, is_idle: bool, is_deaf: bool = False) -> Iterator[None]:
+    """Four runners that listen: busy ones never ask; idle ones take whatever there is.
 
-    The idle ones look every 10 ms too, so that with and without NOTIFY they do the same work.
+    When to ask is decided as in a real runner. Deaf ones look every 10 ms, so that without NOTIFY
+    the same work is done.
     """
     stop = threading.Event()
     threads = [
-        threading.Thread(target=_listen, args=(lab, is_idle, stop), daemon=True)
+        threading.Thread(target=_listen, args=(lab, is_idle, is_deaf, stop), daemon=True)
         for _ in range(_LISTENERS)
     ]
     for thread in threads:
@@ -159,14 +171,40 @@ def _runners(lab: Lab, *, is_idle: bool) -> Iterator[None]:
             thread.join()
 
 
-def _listen(lab: Lab, is_idle: bool, stop: threading.Event) -> None:
+def _listen(lab: Lab, is_idle: bool, is_deaf: bool, stop: threading.Event) -> None:
     with lab.connect() as conn:
         conn.execute("listen persona_wake")
         runner = queueing.register(conn)
+        cycle = ClaimCycle(runner, net_interval=None)
+        cycle.connection = _answer(conn, calls.open_connection(runner))
+        conn.add_notify_handler(functools.partial(_hear, cycle))
         while not stop.is_set():
-            if is_idle:
-                while queueing.claim_and_complete(conn, runner, 100):
-                    pass
-            for _ in conn.notifies(timeout=0.01, stop_after=1):
-                pass
+            steps = cycle.steps(_ROOM, time.monotonic()) if is_idle else []
+            answers = [_answer(conn, step) for step in steps]
+            jobs = cycle.take(answers, time.monotonic()) if steps else []
+            if jobs:
+                queueing.complete(conn, runner, jobs)
+            if cycle.is_asleep or not steps:
+                _doze(conn, cycle, is_deaf=is_deaf)
         conn.execute("select persona.deregister_runner(%s)", (runner,))
+
+
+def _hear(cycle: ClaimCycle, _: psycopg.Notify) -> None:
+    cycle.notified(time.monotonic())
+
+
+def _answer(conn: Connection, step: Step) -> Any:
+    row = psycopg.RawCursor(conn).execute(step.sql, step.params).fetchone()
+    return None if row is None else row[0]
+
+
+def _doze(conn: Connection, cycle: ClaimCycle, *, is_deaf: bool) -> None:
+    """Wait for a notification, for what the cycle waits for, or for a moment."""
+    until = cycle.next_at
+    left = _MOMENT if until is None else min(_MOMENT, max(0.0, until - time.monotonic()))
+    select.select([conn.fileno()], [], [], left)
+    conn.pgconn.consume_input()
+    while conn.pgconn.notifies() is not None:
+        cycle.notified(time.monotonic())
+    if is_deaf and cycle.is_asleep:
+        cycle.wake()

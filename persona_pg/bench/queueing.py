@@ -6,7 +6,7 @@ import itertools
 import json
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -14,6 +14,8 @@ from persona_pg import connections
 from persona_pg.bench.lab import AGENT
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from persona_pg.bench.lab import Lab
     from persona_pg.database import Connection
 
@@ -54,6 +56,17 @@ def claim_and_complete(conn: Connection, runner: str, batch: int) -> int:
         return 0
     conn.execute("select count(*) from persona.complete_jobs(%s, %s)", (runner, json.dumps(row[0])))
     return len(row[0])
+
+
+def complete(conn: Connection, runner: str, jobs: Sequence[dict[str, Any]]) -> None:
+    """Report claimed jobs as completed."""
+    reports = [
+        {"job_id": job["id"], "lease": job["lease"], "outcome": "completed", "exit_code": 0}
+        for job in jobs
+    ]
+    conn.execute(
+        "select count(*) from persona.complete_jobs(%s, %s)", (runner, json.dumps(reports))
+    )
 
 
 def drain(conn: Connection, runner: str, batch: int, *, at_most: int | None = None) -> float:

@@ -95,6 +95,18 @@ class Intake:
             self._registration.cycle.wake()
         self._kick()
 
+    def notified(self) -> None:
+        """Claim soon: somebody says that there is work."""
+        cycle = self._registration.cycle
+        if cycle is not None and cycle.notified(self._loop.time()):
+            self._kick()
+
+    def start_over(self) -> None:
+        """Claim soon: nobody may have told us of work, as if we had not been there."""
+        if self._registration.cycle is not None:
+            self._registration.cycle.start_over()
+        self._kick()
+
     def show_status(self) -> None:
         """Tell the service manager how much is running."""
         if self._notifier.enabled:

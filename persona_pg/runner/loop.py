@@ -81,7 +81,7 @@ class Runner:
         )
         self._shutdown = Shutdown(loop, told, self._roster, self._notifier, kick=kick)
         self._heartbeats = Heartbeats(
-            loop, self._roster, self._processes, kick=kick, on_late=self._claim_again
+            loop, self._roster, self._processes, kick=kick, on_late=self._start_over
         )
         self._deliveries = Deliveries(
             loop,
@@ -291,6 +291,9 @@ class Runner:
     def _claim_again(self) -> None:
         self._intake.again()
 
+    def _start_over(self) -> None:
+        self._intake.start_over()
+
     def _on_notify(self, channel: str, payload: str) -> None:
         runner_id = self._registration.id
         if channel == "persona_wake":
@@ -298,7 +301,7 @@ class Runner:
                 self._upkeep.next_at = 0.0
                 self._kick.set()
             elif self._configuration.serves(payload):
-                self._intake.again()
+                self._intake.notified()
         elif payload == f"children {runner_id}":
             self._desk.waits.look()
         elif payload == runner_id:

@@ -178,7 +178,7 @@ class Registration:
             self._on_drain()
         self._reconciled(await self._one(self._reconcile()))
         self.reconcile_at = self._loop.time() + _RECONCILE_AGAIN_SECONDS
-        self.cycle.wake()
+        self.cycle.start_over()
         self._on_return()
         log.info("connected to the database again")
 

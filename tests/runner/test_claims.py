@@ -6,6 +6,7 @@ import pytest
 
 from persona_pg.runner.claims import ClaimCycle, Phase
 from persona_pg.runner.session import StepError
+from persona_pg.runner.wakefulness import LOOK_SECONDS
 
 JOB = {"id": "1"}
 HORIZON = {"horizon": "7", "holders": ["3/1"]}
@@ -26,12 +27,17 @@ def statements(steps):
 
 
 def to_sleep(cycle, now=0.0, due=None):
-    """Bring a new cycle to sleep; returns the steps it took."""
+    """Bring a cycle to sleep that finds nothing; returns the steps it took."""
+    found = {
+        "claim_jobs": None, "idle_horizon": HORIZON, "is_settled": True, "idle_state": idle(due),
+    }  # fmt: skip
     taken = []
-    for answers in ([None], [HORIZON], [True, None, idle(due)]):
-        taken += statements(cycle.steps(3, now))
-        assert cycle.take(answers, now) == []
-    assert cycle.is_asleep
+    while not cycle.is_asleep or not taken:
+        sent = statements(cycle.steps(3, now))
+        assert cycle.take([found[name] for name in sent], now) == []
+        taken += sent
+        if not cycle.is_asleep:
+            now = max(now, cycle.next_at)
     return taken
 
 
@@ -116,6 +122,144 @@ def test_a_wake_from_sleep_claims(cycle):
     to_sleep(cycle)
     cycle.wake()
     assert statements(cycle.steps(1, 5.0)) == ["claim_jobs"]
+
+
+# -- a mark that stays ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("found", [None, [JOB]], ids=["nothing", "less"])
+def test_while_its_mark_stays_it_has_to_wait_for_nobody_again(cycle, found):
+    to_sleep(cycle)
+    cycle.notified(5.0)
+    cycle.steps(3, 5.0)
+    cycle.take([found], 5.0)
+    assert to_sleep(cycle, 5.0) == ["idle_state"]
+
+
+def test_what_is_locked_then_is_asked_for_again(cycle):
+    to_sleep(cycle)
+    cycle.notified(5.0)
+    now, waits = 5.0, []
+    for _ in range(12):
+        for answers in ([None], [idle(claimable=True)]):
+            assert cycle.steps(3, now) != []
+            cycle.take(answers, now)
+        assert not cycle.is_asleep
+        waits.append(cycle.next_at - now)
+        now = cycle.next_at
+    assert waits[0] == pytest.approx(0.001)
+    assert waits[-1] == pytest.approx(1.0)
+
+
+def full(cycle):
+    cycle.notified(5.0)
+    cycle.steps(1, 5.0)
+    cycle.take([[JOB]], 5.0)
+
+
+def full_while_settling(cycle):
+    cycle.start_over()
+    answers = ([None], [HORIZON], [True, None, idle(claimable=True)], [True, [JOB], idle()])
+    for number, answer in enumerate(answers):
+        cycle.steps(1, 5.0 + number)
+        cycle.take(answer, 5.0 + number)
+
+
+def forgotten(cycle):
+    cycle.start_over()
+
+
+def forgotten_under_way(cycle):
+    cycle.start_over()
+    for answers in ([None], [HORIZON]):
+        cycle.steps(3, 5.0)
+        cycle.take(answers, 5.0)
+    cycle.steps(3, 5.0)
+    cycle.start_over()
+    cycle.take([True, None, idle()], 5.0)
+
+
+def refused(cycle):
+    cycle.notified(5.0)
+    cycle.steps(3, 5.0)
+    cycle.failed([REFUSED], 5.0)
+
+
+def awake(cycle):
+    now = keep_awake(cycle)
+    assert b"stays_awake" in cycle.steps(3, now)[0].sql
+    cycle.take([None], now)
+
+
+@pytest.mark.parametrize(
+    "gone", [full, full_while_settling, forgotten, forgotten_under_way, refused, awake]
+)
+def test_a_mark_that_was_gone_makes_it_wait_again_for_all_who_could_not_see_it(cycle, gone):
+    to_sleep(cycle)
+    gone(cycle)
+    assert "is_settled" in to_sleep(cycle, 100.0)
+
+
+# -- staying awake ----------------------------------------------------------------------------------
+
+
+def keep_awake(cycle, now=5.0):
+    """Notify it whenever it is about to go to sleep, until it stays awake; when it looks next."""
+    while cycle.notified(now):
+        cycle.steps(3, now)
+        cycle.take([[JOB]], now)
+    return cycle.next_at
+
+
+def test_who_is_notified_before_it_has_slept_looks_by_itself_and_is_not_marked(cycle):
+    to_sleep(cycle)
+    looked_at = [keep_awake(cycle)]
+    while b"stays_awake" in cycle.steps(3, looked_at[-1])[0].sql:
+        cycle.take([None], looked_at[-1])
+        looked_at.append(max(looked_at[-1], cycle.next_at))
+    assert 5 <= len(looked_at) <= 20
+    assert looked_at[-2] - looked_at[0] == pytest.approx((len(looked_at) - 2) * LOOK_SECONDS)
+    # The last one was as usual: what it takes to sleep follows.
+    assert cycle.take([None], looked_at[-1]) == []
+    assert to_sleep(cycle, looked_at[-1]) == [
+        "idle_horizon",
+        "is_settled",
+        "claim_jobs",
+        "idle_state",
+    ]
+
+
+def test_while_it_finds_something_now_and_then_it_stays_awake(cycle):
+    now = keep_awake(cycle)
+    for number in range(100):
+        assert b"stays_awake" in cycle.steps(3, now)[0].sql
+        cycle.take([[JOB] if number % 5 == 0 else None], now)
+        now = max(now, cycle.next_at)
+
+
+def test_while_it_is_awake_a_notification_changes_nothing(cycle):
+    at = keep_awake(cycle)
+    assert not cycle.notified(5.001)
+    assert cycle.next_at == at > 5.001
+
+
+def test_a_job_that_ends_lets_it_look_at_once(cycle):
+    keep_awake(cycle)
+    assert cycle.steps(3, 5.0) == []
+    cycle.wake()
+    assert b"stays_awake" in cycle.steps(3, 5.0)[0].sql
+
+
+def test_notifications_that_come_while_it_sleeps_leave_it_as_it_is(cycle):
+    now = 0.0
+    to_sleep(cycle, now)
+    for _ in range(50):
+        now += 0.02
+        assert cycle.notified(now)
+        assert cycle.notified(now)  # two at once are one
+        assert b"stays_awake" not in cycle.steps(3, now)[0].sql
+        cycle.take([[JOB]], now)
+        to_sleep(cycle, now)
 
 
 def test_without_a_free_slot_it_asks_for_nothing(cycle):

@@ -19,7 +19,7 @@ import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
-from persona_pg.runner import calls
+from persona_pg.runner import calls, wakefulness
 from persona_pg.runner.claims import ClaimCycle, Phase
 
 PAUSE = 0.003
@@ -44,6 +44,26 @@ class NoStartOver(ClaimCycle):
         return super()._taken(answers, now)
 
 
+class NoSecondWait(ClaimCycle):
+    """Once it has waited for all who could not see its mark, believes that this holds for ever."""
+
+    def _claimed(self, *, has_found, now):
+        was_known = self._is_known
+        super()._claimed(has_found=has_found, now=now)
+        self._is_known = was_known
+        if was_known and self.phase is Phase.HORIZON:
+            self.phase = Phase.LOOKING
+
+
+class NoMark(ClaimCycle):
+    """Goes to sleep as soon as it need not stay awake any more."""
+
+    def _claimed(self, *, has_found, now):
+        super()._claimed(has_found=has_found, now=now)
+        if self._stays_awake and not self._wakefulness.is_awake:
+            self._sleep(None, now)
+
+
 @dataclass
 class Scene:
     """What the threads share."""
@@ -55,6 +75,7 @@ class Scene:
     started: dict = field(default_factory=dict)
     asleep: set = field(default_factory=set)
     sleeps: int = 0
+    looks: int = 0
     # So long a creator waits at most between two jobs.  It follows what the runner takes until it
     # sleeps, on a machine of any speed: about half of the jobs find it asleep, the others on the way.
     think: float = 0.01
@@ -89,7 +110,9 @@ def runner(scene, number):
     heard = threading.Event()
     conn.add_notify_handler(lambda _: heard.set())
     while not scene.over.is_set():
-        steps = cycle.steps(1, time.monotonic())
+        # Whoever asks for more than there is keeps its mark.
+        steps = cycle.steps(chance.choice((1, 1, 2)), time.monotonic())
+        scene.looks += any(b"stays_awake" in step.sql for step in steps)
         if not steps:
             sleep(scene, conn, cycle, number)
         answers = []
@@ -101,7 +124,7 @@ def runner(scene, number):
         jobs = cycle.take(answers, time.monotonic()) if steps else []
         if heard.is_set():
             heard.clear()
-            cycle.wake()
+            cycle.notified(time.monotonic())
         for job in jobs:
             scene.think = min(0.05, scene.think * 1.1)
             scene.event(job["id"]).set()
@@ -128,7 +151,7 @@ def sleep(scene, conn, cycle, number):
         if conn.pgconn.notifies() is not None:
             while conn.pgconn.notifies() is not None:
                 pass
-            cycle.wake()
+            cycle.notified(time.monotonic())
             break
         if until is not None and time.monotonic() >= until:
             break
@@ -184,6 +207,13 @@ def completed(conn):
     return number
 
 
+@pytest.fixture(autouse=True)
+def _easily_kept_awake(monkeypatch):
+    """Both ways, to staying awake and back to sleep, are gone often."""
+    monkeypatch.setattr(wakefulness, "_NAP_SECONDS", 0.02)
+    monkeypatch.setattr(wakefulness, "_FRUITLESS", 2)
+
+
 def test_p7_no_wake_up_is_lost_at_random_moments(connect):
     scene = Scene(connect)
 
@@ -192,6 +222,7 @@ def test_p7_no_wake_up_is_lost_at_random_moments(connect):
     assert scene.lost == []
     assert completed(setup) == 100
     assert scene.sleeps > 5
+    assert scene.looks > 5
 
 
 @pytest.mark.soak
@@ -204,11 +235,12 @@ def test_p7_no_wake_up_is_lost_in_100000_creates(connect):
     assert scene.lost == []
     assert completed(setup) == 100_000
     assert scene.sleeps > 5_000
+    assert scene.looks > 5_000
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("cycle", [NoSecondLook, NoStartOver])
+@pytest.mark.parametrize("cycle", [NoSecondLook, NoStartOver, NoSecondWait, NoMark])
 def test_p7_a_rule_that_leaves_a_step_out_loses_wake_ups_at_random_moments(connect, cycle):
     scene = Scene(connect, cycle, patience=0.5)
 
@@ -241,13 +273,26 @@ class Stage:
         conn.execute("select id from persona.create_job('t', agent => 'a')")
         return conn
 
-    def go(self, times=1):
+    def go(self, times=1, *, room=1):
         """Let the runner send what it would send next, whenever that is, unless it sleeps."""
+        sent = []
         for _ in range(times):
             if self.cycle.is_asleep:
-                return
-            answers = [one(self.raw, step) for step in self.cycle.steps(1, 1e9)]
-            self.claimed += self.cycle.take(answers, 0.0)
+                break
+            sent += (steps := self.cycle.steps(room, 1e9))
+            self.claimed += self.cycle.take([one(self.raw, step) for step in steps], 0.0)
+        return sent
+
+    def hears(self):
+        """Let the runner hear that there is work, while it sleeps."""
+        self.runner.execute("select 1")
+        assert {n.payload for n in self.runner.notifies(timeout=0)} == {"a"}
+        self.cycle.notified(1e9)
+
+    def is_kept_awake(self):
+        """Let it be notified again and again."""
+        while self.cycle.notified(0.0):
+            self.go()
 
     def ends(self):
         """Go on to the end; return what has been claimed, asserting that nobody was notified."""
@@ -278,6 +323,71 @@ def test_p7_a_job_that_is_found_while_settling_takes_the_mark_away(connect, cycl
     stage.go()
     assert len(stage.claimed) == 1
     late = stage.creating("late")  # nobody is marked now, so nobody will be told
+    stage.go(4)
+    late.commit()
+
+    assert stage.ends() == claimed
+
+
+def test_p7_while_the_mark_stays_whoever_creates_notifies_and_nobody_is_waited_for(connect):
+    stage = Stage(connect, ClaimCycle)
+    stage.go(3)
+    stage.creating("early").commit()
+    late = stage.creating("late")
+    stage.hears()
+    assert len(stage.go(room=2)) == 1
+    assert len(stage.claimed) == 1
+
+    assert len(stage.go(20, room=2)) == 1
+    assert stage.cycle.is_asleep
+    late.commit()
+    stage.hears()
+    stage.go(20, room=2)
+
+    assert len(stage.claimed) == 2
+
+
+@pytest.mark.parametrize(("cycle", "claimed"), [(ClaimCycle, 2), (NoSecondWait, 1)])
+def test_p7_a_runner_that_got_all_it_asked_for_waits_again(connect, cycle, claimed):
+    stage = Stage(connect, cycle)
+    stage.go(3)
+    stage.creating("early").commit()
+    stage.hears()
+    stage.go()
+    assert len(stage.claimed) == 1
+    late = stage.creating("late")
+    stage.go(4)
+    late.commit()
+
+    assert stage.ends() == claimed
+
+
+@pytest.mark.parametrize(("cycle", "claimed"), [(ClaimCycle, 1), (NoSecondWait, 0), (NoMark, 0)])
+def test_p7_a_runner_that_stays_awake_is_not_notified_and_waits_before_it_sleeps(
+    connect, cycle, claimed
+):
+    stage = Stage(connect, cycle)
+    stage.go(3)
+    stage.is_kept_awake()
+    late = stage.creating("late")
+    stage.go(15)
+    late.commit()
+
+    assert stage.ends() == claimed
+
+
+@pytest.mark.parametrize(("again", "claimed"), [("start_over", 1), ("wake", 0)])
+def test_p7_what_a_late_claim_of_the_last_connection_did_is_not_known(connect, again, claimed):
+    stage = Stage(connect, ClaimCycle)
+    stage.go(3)
+    stage.creating("early").commit()
+    held = stage.cycle.runner_id, stage.cycle.connection
+    claim = "select count(*) from persona.claim_jobs(%s, 1, %s)"
+    assert connect("late claim").execute(claim, held).fetchone() == (1,)
+    stage.hears()
+    late = stage.creating("late")
+    stage.cycle.connection = one(stage.raw, calls.open_connection(stage.cycle.runner_id))
+    getattr(stage.cycle, again)()
     stage.go(4)
     late.commit()
 

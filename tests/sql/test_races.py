@@ -473,6 +473,23 @@ def test_p7_nobody_is_notified_while_nobody_is_idle(queue, runner, first, second
     assert second.heard() == []
 
 
+def test_p7_a_runner_that_stays_awake_is_not_marked(queue, runner, first, second):
+    def marks():
+        return queue.value("select count(*) from persona.idle_runners")
+
+    second.listen()
+    for stays_awake, marked in ((True, 0), (False, 1), (False, 1), (True, 0), (None, 1)):
+        assert second.call("claim_jobs", runner_id=runner, stays_awake=stays_awake) == []
+        assert marks() == marked
+    second.call("claim_jobs", runner_id=runner, stays_awake=True)
+    job = first.create()
+    assert second.heard() == []
+    found = second.call("claim_jobs", runner_id=runner, max_jobs=2, stays_awake=True)
+
+    assert [r["id"] for r in found] == [job["id"]]
+    assert marks() == 0
+
+
 def test_p7_only_a_runner_that_serves_the_agent_counts(queue, first, second):
     second.listen()
     queue.agent("b")

@@ -8,9 +8,10 @@
 -- The planner switches keep a plan that was made while the tables were small from reading them whole later; what
 -- such a plan costs on paper would start the JIT compiler. Generic plans, because planning costs more than running.
 -- A runner names its connection, so that a claim that was under way when it lost one is refused when it comes late.
--- A runner that gets less than it asked for is marked idle in the same transaction: see _wake.
+-- A runner that gets less than it asked for is marked idle in the same transaction: see _wake. Not one that stays awake:
+-- it claims again within moments, whatever it got, and nobody needs to notify it.
 create or replace function persona.claim_jobs(
-  runner_id uuid, max_jobs integer default 1, connection integer default null)
+  runner_id uuid, max_jobs integer default 1, connection integer default null, stays_awake boolean default false)
 returns setof persona.claimed_job
 language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp
@@ -197,12 +198,14 @@ begin
   if v_is_watched and v_claimed is not null then
     perform persona._announce(v_claimed);
   end if;
-  if v_left > 0 and not v_is_marked then
+  if v_left <= 0 or claim_jobs.stays_awake then
+    if v_is_marked then
+      delete from persona.idle_runners as i where i.runner_id = v_runner.id;
+    end if;
+  elsif not v_is_marked then
     insert into persona.idle_runners (runner_id, agents) values (v_runner.id, v_runner.agents)
     on conflict do nothing;
-  elsif v_left <= 0 and v_is_marked then
-    delete from persona.idle_runners as i where i.runner_id = v_runner.id;
   end if;
 end $$;
-comment on function persona.claim_jobs(uuid, integer, integer) is
-  'Runner API. Claims up to max_jobs jobs, oldest of the highest priority first, each under a new lease, and returns what it takes to run them. PJ410 where the runner is not registered any more, PJ409 where the connection is not its last one (null: not checked).';
+comment on function persona.claim_jobs(uuid, integer, integer, boolean) is
+  'Runner API. Claims up to max_jobs jobs, oldest of the highest priority first, each under a new lease, and returns what it takes to run them. PJ410 where the runner is not registered any more, PJ409 where the connection is not its last one (null: not checked). A runner that stays awake is not marked idle: it has to claim again by itself.';
