@@ -60,10 +60,11 @@ class Systemd:
         done = [f"wrote {one.path}" for one in changed]
         if files.POSTGRES not in units:
             done += self._remove([self.folder / files.POSTGRES])
+        was_active = self._ask("is-active", files.RUNNER) == "active"
         self._systemctl("daemon-reload")
         self._systemctl("enable", "--now", *units)
-        if changed:
-            # One that ran before lets its jobs finish first; nobody waits here for that.
+        if changed and was_active:
+            # It lets its jobs finish first; nobody waits here for that.
             self._systemctl("try-restart", "--no-block", files.RUNNER)
         return [*done, f"enabled and started: {', '.join(units)}"]
 

@@ -91,9 +91,11 @@ class System:
         done = [f"wrote {one.path}" for one in changed]
         if self.root != Path("/"):
             return done
+        was_active = self.status()[0].is_active
         self._systemctl("daemon-reload")
         self._systemctl("enable", "--now", self.unit)
-        if changed:
+        if changed and was_active:
+            # It lets its jobs finish first; nobody waits here for that.
             self._systemctl("try-restart", "--no-block", self.unit)
         return [*done, f"enabled and started: {self.unit}"]
 
