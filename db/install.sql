@@ -124,6 +124,7 @@ end $$;
 \ir functions/internal/_check_argv.sql
 \ir functions/internal/_check_connection.sql
 \ir functions/internal/_check_job.sql
+\ir functions/internal/_check_launcher.sql
 \ir functions/internal/_check_notes.sql
 \ir functions/internal/_check_parent.sql
 \ir functions/internal/_check_scheduled_job.sql

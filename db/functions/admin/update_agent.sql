@@ -23,6 +23,7 @@ begin
     end if;
     perform persona._check_argv('argv', v_new.argv, v_new.admin_only);
     perform persona._check_argv('resume_argv', v_new.resume_argv, v_new.admin_only);
+    perform persona._check_launcher(v_new.launcher, v_new.argv || v_new.resume_argv, v_new.admin_only);
     update persona.agents as a
     set description = coalesce(v_new.description, ''), role = v_new.role, provider = v_new.provider,
         account = coalesce(v_new.account, ''),
