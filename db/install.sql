@@ -71,6 +71,8 @@ end $$;
 \ir _apply_migration.sql
 \set migration 0025_staying_awake.sql
 \ir _apply_migration.sql
+\set migration 0026_payload_limit.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_limit_room.sql
@@ -127,6 +129,7 @@ end $$;
 \ir functions/internal/_check_launcher.sql
 \ir functions/internal/_check_notes.sql
 \ir functions/internal/_check_parent.sql
+\ir functions/internal/_check_payload.sql
 \ir functions/internal/_check_scheduled_job.sql
 \ir functions/internal/_check_span.sql
 \ir functions/internal/_child_json.sql

@@ -115,6 +115,10 @@ class SchemaTooNew(PersonaError, exit_code=78):
 _UNREACHABLE = frozenset({"57P01", "57P02", "57P03", "57P04", "57P05", "53300"})
 # Another transaction was in the way; the callers' retries are over by now.
 _IN_THE_WAY = frozenset({"40001", "40P01", "55P03"})
+_REFUSED: dict[str, tuple[type[PersonaError], str]] = {
+    "42501": (NotPermitted, "use a role that is granted this; see db/roles.sql"),
+    "54000": (InvalidInput, "a value is larger than PostgreSQL can hold"),
+}
 # No schema, no table, no function: whether it is ours, the message says.
 _MISSING = frozenset({"3F000", "42P01", "42883"})
 
@@ -147,8 +151,9 @@ def from_database(exc: psycopg.Error) -> PersonaError | None:
         return known(message, detail=_detail(diag.message_detail), hint=diag.message_hint)
     if state in _MISSING and "persona" in message:
         return SchemaMissing(message, hint="run: persona db migrate")
-    if state == "42501":
-        return NotPermitted(message, hint="use a role that is granted this; see db/roles.sql")
+    if state in _REFUSED:
+        kind, hint = _REFUSED[state]
+        return kind(message, hint=hint)
     if state in _IN_THE_WAY:
         return TryLater(message)
     # libpq reports a failed connection, and psycopg a lost one, without a code.

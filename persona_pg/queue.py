@@ -52,6 +52,8 @@ Ref = UUID | str
 
 _UPDATE_TRIES = 3
 _LOG_PAGE = 1000
+# PostgreSQL's own limit; what a job may have is max_payload_bytes, by far less.
+_MOST_JSON = 2**28 - 1
 # A year of notes may come in at once.
 _INTAKE_DEADLINE = 120.0
 
@@ -772,11 +774,16 @@ def storable(value: Any, argument: str) -> Jsonb:
     if "\\u0000" in text and _holds(value, "\0"):
         raise InvalidInput(f"{argument} holds a NUL character, which PostgreSQL cannot store")
     try:
-        text.encode()
+        size = len(text.encode())
     except UnicodeEncodeError as exc:
         raise InvalidInput(
             f"{argument} is not valid Unicode near {text[max(0, exc.start - 10) : exc.start]!r}"
         ) from None
+    if size > _MOST_JSON:
+        raise InvalidInput(
+            f"{argument} is {size} bytes long, and PostgreSQL holds at most {_MOST_JSON} as JSON",
+            hint="give the path of a file, or a part of it",
+        )
     return Jsonb(value, dumps=lambda _: text)
 
 

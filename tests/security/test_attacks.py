@@ -179,7 +179,10 @@ def test_an_admin_does_not_open_the_program_of_an_agent_to_clients_unawares(worl
     for launcher in (["ssh", "host"], ["env", "/usr/bin/ssh", "-p", "22", "host"]):
         with refused("PJ422", "a shell on the other side"):
             world.admin.call(
-                "register_agent", name=f"x{uuid.uuid4().hex[:8]}", launcher=launcher, argv=["echo", "--", "{prompt}"]
+                "register_agent",
+                name=f"x{uuid.uuid4().hex[:8]}",
+                launcher=launcher,
+                argv=["echo", "--", "{prompt}"],
             )
     assert world.admin.one(
         "register_agent", name="careful", argv=["sh", "-c", 'echo "$1"', "sh", "{payload.text}"],

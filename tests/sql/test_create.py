@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from psycopg.types.json import Jsonb
 from sqltest import refused
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
@@ -58,6 +60,39 @@ def test_a_bad_value_is_shown_but_cut(queue):
 
     assert told.detail["value"] == "x" * 1000
     assert len(told.message) < 300
+
+
+def test_a_payload_has_a_size_at_most_at_every_door(queue, runner):
+    large, fits = {"prompt": "x" * 100_000}, {"prompt": "x" * 99_000}
+    queue.one("set_setting", name="max_payload_bytes", value=Jsonb(99_500))
+    queue.agent(may_delegate_to=["a"])
+    run = queue.start(runner, payload=fits)
+    job = queue.create()
+    plain = {"job_type": "t", "agent": "a"}
+    doors = {
+        "create_job": plain | {"payload": large},
+        "create_jobs": {"jobs": [plain, plain | {"payload": large}]},
+        "update_job": {
+            "ref": str(job["id"]), "expected_updated_at": job["updated_at"], "changes": {"payload": large},
+        },
+        "create_schedule": {"name": "s", "spec": "1h", "job": plain | {"payload": large}},
+        "create_child_job": plain | {
+            "runner_id": runner, "job_id": run["id"], "lease": run["lease"], "payload": large,
+        },
+    }  # fmt: skip
+    for function, arguments in doors.items():
+        with refused("PJ422", r"payload is 100\d{3} bytes long: at most 99500 are") as told:
+            queue.call(function, **arguments)
+        assert "max_payload_bytes" in told.hint
+        assert told.detail["argument"] == "payload"
+    body = {"type": "t", "agent": "a", "payload": large}
+    for command, given in (("create", body), ("create_many", {"jobs": [body]})):
+        answer = queue.one("rpc", command=command, body=given)["rpc"]
+        assert answer["error"]["code"] == "invalid", answer
+    for kind in ("t", "agent_action"):
+        spoken = queue.one("bridge", command="create_job", args=[json.dumps(body | {"type": kind})])
+        assert "payload is 100" in spoken["bridge"]["error"]
+    assert queue.value("select count(*) from persona.jobs") == 2
 
 
 def test_a_job_cannot_need_itself(queue):

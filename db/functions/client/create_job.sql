@@ -58,6 +58,7 @@ begin
   where not a.admin_only and not a.requires_approval and a.name <> 'command'
     and not coalesce(t.requires_approval, false) and coalesce(cardinality(t.requires_one_of), 0) = 0
     and length(create_job.job_type) between 1 and 100 and jsonb_typeof(create_job.payload) = 'object'
+    and pg_column_size(create_job.payload) <= 65536
     and num_nonnulls(create_job.timeout, create_job.idle_timeout, create_job.max_attempts, create_job.dedupe_key,
       create_job.lock_key) = 0;
   if not found then

@@ -16,6 +16,9 @@ begin
     perform persona._invalid('jobs', left(create_jobs.jobs::text, 200), 'a JSON array of objects is needed');
   end if;
   v_given := jsonb_array_length(create_jobs.jobs);
+  if pg_column_size(create_jobs.jobs) > persona._setting('max_payload_bytes')::bigint then
+    perform persona._check_payload(e.job -> 'payload') from jsonb_array_elements(create_jobs.jobs) as e (job);
+  end if;
   select k.key into v_bad
   from jsonb_array_elements(create_jobs.jobs) as e (job)
   cross join lateral jsonb_object_keys(case jsonb_typeof(e.job) when 'object' then e.job else '{"": 0}' end) as k (key)

@@ -26,6 +26,7 @@ begin
   if jsonb_typeof(v_payload) <> 'object' then
     perform persona._invalid('payload', left(v_payload::text, 100), 'a JSON object is needed');
   end if;
+  perform persona._check_payload(v_payload);
   if p_data ->> 'sourceLine' <> '' then
     v_line := persona._bridge_number('sourceLine', p_data ->> 'sourceLine', null, 999999999);
   end if;

@@ -16,6 +16,7 @@ begin
   if p_payload is null or jsonb_typeof(p_payload) <> 'object' then
     perform persona._invalid('payload', p_payload::text, 'a JSON object is needed');
   end if;
+  perform persona._check_payload(p_payload);
   if p_timeout <= interval '0' then
     perform persona._invalid('timeout', p_timeout::text, 'more than 0 is needed');
   end if;

@@ -12,8 +12,8 @@ declare
     when p_sqlstate = 'PJ422' then 'invalid'
     when p_sqlstate = 'PJ423' then 'illegal'
     when p_sqlstate in ('PJ403', '42501') then 'denied'
-    -- Values that fit nowhere, broken rules of a table, nesting without end.
-    when left(p_sqlstate, 2) in ('22', '23') or p_sqlstate = '54001' then 'invalid'
+    -- Values that fit nowhere, broken rules of a table, sizes and nesting without end.
+    when left(p_sqlstate, 2) in ('22', '23') or p_sqlstate in ('54000', '54001') then 'invalid'
     when p_sqlstate = '57014' then 'timeout'
     when left(p_sqlstate, 2) in ('08', '53', '57') then 'db_unreachable'
     else 'internal'
