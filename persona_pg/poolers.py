@@ -18,7 +18,7 @@ import psycopg
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_TRIES = 3
+_TRIES = 8
 _SECONDS = 2.0
 _PID = "select pg_catalog.pg_backend_pid()"
 
