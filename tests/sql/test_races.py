@@ -437,8 +437,9 @@ def test_p7_a_creator_that_could_not_see_the_idle_mark_is_waited_for(
 
     assert second.heard() == []
     assert is_settled(second, mark)
-    # By the horizon alone it may take as long as a stranger's transaction in another database.
-    eventually(lambda: is_settled(second, mark, holders=False))
+    # By the horizon alone it may take as long as a stranger's transaction in another database: of
+    # the tests beside this one, say, of which each makes a database of its own.
+    eventually(lambda: is_settled(second, mark, holders=False), 60)
     assert [r["id"] for r in second.claim(runner)] == [job["id"]]
 
 
