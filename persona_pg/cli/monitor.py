@@ -16,21 +16,22 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import click
 
-from persona_pg.cli import edge, monitor_plots, monitor_screen, output
+from persona_pg.cli import edge, monitor_plots, output
 from persona_pg.cli.app import App, pass_app
 from persona_pg.cli.monitor_file import StatusFile
+from persona_pg.cli.monitor_views import MOST_ROWS, Overview, Plots
 from persona_pg.errors import DatabaseUnreachable, TryLater
 from persona_pg.watch import Watch
 
 if TYPE_CHECKING:
     from persona_pg.queue import Queue
 
-# However much changes, the queue is read no more often than this.
+# However much changes, the queue is read no more often than this, and for no more of the time.
 _COALESCED = 0.25
+_SHARE = 0.25
 _REPAINTED = 1.0
 _AWAY_RETRY = 1.0
 _PATIENCE = 0.5
-_MOST_ROWS = 50
 _TEXT_SIZE = (100, 40)
 
 
@@ -41,7 +42,7 @@ _TEXT_SIZE = (100, 40)
     "--plots",
     "span",
     type=click.Choice(list(monitor_plots.SPANS)),
-    help="Show once what the dashboard draws, of so long a time.",
+    help="Show what the dashboard draws, of so long a time; with --once, or into a pipe, once.",
 )
 @click.option("--jsonl", "as_jsonl", is_flag=True, help="Print events, a JSON object a line.")
 @click.option(
@@ -78,8 +79,8 @@ def monitor_command(
     """
     if as_json and not once:
         raise click.UsageError("--json prints one document: add --once, or use --jsonl for events")
-    if span and (once or as_jsonl or status_file):
-        raise click.UsageError("--plots is shown by itself")
+    if span and (as_json or as_jsonl or status_file):
+        raise click.UsageError("--plots is drawn: it goes with no --json, --jsonl or --status-file")
     if as_jsonl and (once or status_file):
         raise click.UsageError("--jsonl goes with neither --once nor --status-file")
     if not as_jsonl and (after or job or of_type):
@@ -90,42 +91,38 @@ def monitor_command(
 
         queue.database.patience = float("inf")
         follow(queue, after, ref=job and str(queue.resolve_job(job)), of_type=of_type)
-    elif span:
-        _show_plots(queue, span)
     elif once or (status_file is None and not sys.stdout.isatty()):
-        _show_once(queue, as_json=as_json)
+        _show_once(queue, span, as_json=as_json)
     else:
-        _live(queue, status_file)
+        _live(queue, span, status_file)
 
 
-def _show_once(queue: Queue, *, as_json: bool) -> None:
-    snapshot = queue.monitor_snapshot(_MOST_ROWS)
+def _show_once(queue: Queue, span: str | None, *, as_json: bool) -> None:
     if as_json:
-        output.put_json(snapshot)
+        output.put_json(queue.monitor_snapshot(MOST_ROWS))
         return
     width, height = _TEXT_SIZE
     if sys.stdout.isatty():
         width, height = shutil.get_terminal_size()
         height -= 1
-    for line in monitor_screen.draw(snapshot, width=width, height=height):
+    view = Overview(queue) if span is None else Plots(queue, span)
+    view.read(width)
+    # Plots are as long as they are: here nothing has to fit a screen.
+    for line in view.draw(width, height if span is None else sys.maxsize):
         output.put(line.rstrip())
 
 
-def _show_plots(queue: Queue, span: str) -> None:
-    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else _TEXT_SIZE[0]
-    head = monitor_screen.head(queue.monitor_snapshot(1), width)
-    for line in [*head, *monitor_plots.draw(queue, span, width)]:
-        output.put(monitor_screen.fit(line, width).rstrip())
-
-
-def _live(queue: Queue, status_file: Path | None) -> None:
+def _live(queue: Queue, span: str | None, status_file: Path | None) -> None:
     with contextlib.ExitStack() as stack:
         file = None if status_file is None else stack.enter_context(StatusFile(status_file))
         has_screen = sys.stdout.isatty() and sys.stdin.isatty()
         wishes = stack.enter_context(_Wishes(reads_keys=has_screen))
         screen = stack.enter_context(_Screen()) if has_screen else None
         watch = stack.enter_context(Watch(queue.database))
-        _Live(queue, watch, wishes, screen, file).run()
+        # An outage is shown and not sat out in a call, where no key is heard.
+        queue.database.patience = _PATIENCE
+        view = Overview(queue) if span is None else Plots(queue, span)
+        _Live(view, watch, wishes, screen, file).run()
 
 
 class _Live:
@@ -133,22 +130,20 @@ class _Live:
 
     def __init__(
         self,
-        queue: Queue,
+        view: Overview | Plots,
         watch: Watch,
         wishes: _Wishes,
         screen: _Screen | None,
         file: StatusFile | None,
     ) -> None:
-        self._queue = queue
+        self._view = view
         self._watch = watch
         self._wishes = wishes
         self._screen = screen
         self._file = file
-        self._snapshot: dict[str, Any] | None = None
         self._read_at = float("-inf")
+        self._not_before = float("-inf")
         self._note = ""
-        # An outage is shown and not sat out in a call, where no key is heard.
-        queue.database.patience = _PATIENCE
 
     def run(self) -> None:
         while not self._wishes.is_over:
@@ -156,22 +151,28 @@ class _Live:
             self._wait_for_change()
 
     def _read(self) -> None:
+        began = time.monotonic()
         try:
-            self._snapshot = self._queue.monitor_snapshot(_MOST_ROWS)
+            self._view.read(shutil.get_terminal_size().columns)
         except (DatabaseUnreachable, TryLater) as exc:
-            if self._snapshot is None and self._file is None:
+            if self._view.snapshot is None and self._file is None:
                 raise
             self._note = f"{exc}; trying again"
         else:
             self._note = ""
-            if self._file is not None:
-                self._file.write(self._snapshot)
+            if self._file is not None and self._view.snapshot is not None:
+                self._file.write(self._view.snapshot)
         self._read_at = time.monotonic()
+        spent = self._read_at - began
+        self._not_before = self._read_at + max(_COALESCED, spent / _SHARE - spent)
         self._paint()
 
     def _paint(self) -> None:
-        if self._screen is not None and self._snapshot is not None:
-            self._screen.paint(self._snapshot, time.monotonic() - self._read_at, self._note)
+        if self._screen is not None:
+            width, height = shutil.get_terminal_size()
+            self._screen.paint(
+                self._view.draw(width, height - 1, time.monotonic() - self._read_at, self._note)
+            )
 
     def _wait_for_change(self) -> None:
         """Wait for news, painting the passing time meanwhile; then let more news gather."""
@@ -185,17 +186,17 @@ class _Live:
             if self._watch.changes != before or time.monotonic() >= self._due_at():
                 break
         while not self._wishes.is_over:
-            left = self._read_at + _COALESCED - time.monotonic()
+            left = self._not_before - time.monotonic()
             if left <= 0:
                 return
             select.select(self._wishes.readers, [], [], left)
             self._wishes.heed()
 
     def _due_at(self) -> float:
-        """Return when something changes that no row tells of: a lease runs out."""
+        """Return when to read again, though nothing was told."""
         if self._note:
             return self._read_at + _AWAY_RETRY
-        due = (self._snapshot or {}).get("dueInSeconds")
+        due = self._view.seconds_due
         return float("inf") if due is None else self._read_at + max(_COALESCED, due + 0.1)
 
     def _until_next(self) -> float | None:
@@ -254,11 +255,7 @@ class _Screen:
         self._write("\x1b[?25h\x1b[?1049l")
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._saved)
 
-    def paint(self, snapshot: dict[str, Any], later: float, note: str) -> None:
-        width, height = shutil.get_terminal_size()
-        lines = monitor_screen.draw(
-            snapshot, width=width, height=height - 1, later=later, note=note
-        )
+    def paint(self, lines: list[str]) -> None:
         # Each line is ended where it ends, and what was below is wiped: no flicker.
         self._write("\x1b[H" + "".join(f"{line}\x1b[K\n" for line in lines) + "\x1b[J")
 

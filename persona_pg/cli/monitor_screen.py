@@ -23,7 +23,7 @@ def draw(
     snapshot: dict[str, Any], *, width: int, height: int, later: float = 0.0, note: str = ""
 ) -> list[str]:
     """Draw a snapshot that is *later* seconds old."""
-    lines = _head(snapshot, note, width)
+    lines = head(snapshot, width, note)
     sections = [
         ("running", [_running(job, later) for job in snapshot["running"]]),
         ("ended in the last hour", [_ended(job) for job in snapshot["recentEnds"]]),
@@ -35,11 +35,6 @@ def draw(
         if rows and room > 0:
             lines += ["", output.dim(title), *rows[:room]]
     return [fit(line, width) for line in lines[:height]]
-
-
-def head(snapshot: dict[str, Any], width: int) -> list[str]:
-    """Draw the counts of a snapshot."""
-    return _head(snapshot, "", width)
 
 
 def fit(line: str, width: int) -> str:
@@ -76,14 +71,15 @@ def _counts(summary: dict[str, Any], names: tuple[str, ...]) -> str:
     )
 
 
-def _head(snapshot: dict[str, Any], note: str, width: int) -> list[str]:
+def head(snapshot: dict[str, Any], width: int, note: str = "") -> list[str]:
+    """Draw the counts of a snapshot, and what is to be said of it."""
     summary, runners = snapshot["summary"], snapshot["runners"]
     lost = output.styled(f", {runners['lost']} lost", "lost") if runners["lost"] else ""
     alerts = summary["unseenAlerts"]
     told = output.styled(f"{alerts} unseen", "hung") if alerts else "none"
     room = max(10, min(60, width - 35))
     done, failed = snapshot["completedByMinute"], snapshot["failedByMinute"]
-    head = [
+    lines = [
         f"queue    {_counts(summary, _UNFINISHED)}",
         f"ended    {_counts(summary, _ENDED)}",
         f"runners  {runners['live']} live, {summary['running']}/{runners['capacity']} in use{lost}",
@@ -94,19 +90,19 @@ def _head(snapshot: dict[str, Any], note: str, width: int) -> list[str]:
     ]
     if oldest := snapshot["oldestPending"]:
         waits = f" for {oldest['waitingFor']}" if oldest["waitingFor"] else ""
-        head.append(
+        lines.append(
             f"oldest   {oldest['shortId']}  {oldest['agent']}"
             f"  waits {output.duration(oldest['seconds'])}{waits}"
             f"  {output.clean(oldest['task'] or '')}"
         )
     for gate in snapshot["gates"]:
         reason = f": {output.clean(gate['reason'])}" if gate["reason"] else ""
-        head.append(
+        lines.append(
             output.styled(f"gate     {gate['provider']} is {gate['state']}{reason}", "held")
         )
     if note:
-        head.append(output.styled(note, "hung"))
-    return head
+        lines.append(output.styled(note, "hung"))
+    return lines
 
 
 def _running(job: dict[str, Any], later: float) -> str:

@@ -115,6 +115,17 @@ def test_the_screen_follows_changes_and_goes_with_q(live, create, watching):
     watching(0)
 
 
+def test_the_plots_follow_changes_too(live, create, watching):
+    process, terminal = live("--plots", "1h")
+    shown = until(terminal, "0 now").encode()
+    watching()
+    create()
+    shown = until(terminal, "1 now, 1 at most", shown)
+    assert "created" in shown
+    os.write(terminal, b"q")
+    assert process.wait(10) == 0
+
+
 def test_the_screen_lives_through_a_lost_connection(live, create, conn, watching):
     process, terminal = live()
     until(terminal, "0 pending")
@@ -187,7 +198,8 @@ def test_the_status_file_has_the_keys_of_the_first_system_and_one_writer(
         ("--jsonl", "--once"),
         ("--after", "0"),
         ("--job", "x"),
-        ("--plots", "1h", "--once"),
+        ("--plots", "1h", "--jsonl"),
+        ("--plots", "1h", "--once", "--json"),
     ],
 )
 def test_modes_that_do_not_go_together_are_refused(popen, arguments):
