@@ -73,6 +73,10 @@ end $$;
 \ir _apply_migration.sql
 \set migration 0026_payload_limit.sql
 \ir _apply_migration.sql
+\set migration 0027_activity.sql
+\ir _apply_migration.sql
+\set migration 0028_command_lines.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_limit_room.sql
@@ -105,6 +109,7 @@ end $$;
 \ir functions/internal/_announce_logs.sql
 \ir functions/internal/_ask_approval.sql
 \ir functions/internal/_beat_external.sql
+\ir functions/internal/_bin.sql
 \ir functions/internal/_break_schedule.sql
 \ir functions/internal/_book.sql
 \ir functions/internal/_bridge_call.sql
@@ -135,6 +140,8 @@ end $$;
 \ir functions/internal/_child_json.sql
 \ir functions/internal/_claim_external.sql
 \ir functions/internal/_cost_ahead.sql
+\ir functions/internal/_count_activity.sql
+\ir functions/internal/_count_jobs.sql
 \ir functions/internal/_days_since.sql
 \ir functions/internal/_deliver_alert.sql
 \ir functions/internal/_drive_job.sql
@@ -151,7 +158,9 @@ end $$;
 \ir functions/internal/_invalid.sql
 \ir functions/internal/_unknown_agent.sql
 \ir functions/internal/_is_admin.sql
+\ir functions/internal/_is_much.sql
 \ir functions/internal/_is_needed.sql
+\ir functions/internal/_is_summed.sql
 \ir functions/internal/_job_call.sql
 \ir functions/internal/_job_items.sql
 \ir functions/internal/_job_json.sql
@@ -161,6 +170,8 @@ end $$;
 \ir functions/internal/_jobs_child_ended.sql
 \ir functions/internal/_jobs_forget.sql
 \ir functions/internal/_jobs_guard.sql
+\ir functions/internal/_jobs_removed.sql
+\ir functions/internal/_jobs_emptied.sql
 \ir functions/internal/_jobs_sync_queue.sql
 \ir functions/internal/_jobs_tenant.sql
 \ir functions/internal/_keep_reservations.sql
@@ -186,6 +197,7 @@ end $$;
 \ir functions/internal/_orphan.sql
 \ir functions/internal/_own_runner.sql
 \ir functions/internal/_park_for_money.sql
+\ir functions/internal/_percentiles.sql
 \ir functions/internal/_parked_names.sql
 \ir functions/internal/_pick_from_place.sql
 \ir functions/internal/_remember_place.sql
@@ -216,9 +228,14 @@ end $$;
 \ir functions/internal/_settle_gates.sql
 \ir functions/internal/_snake_keys.sql
 \ir functions/internal/_stop_job.sql
+\ir functions/internal/_sum_activity.sql
+\ir functions/internal/_sum_past.sql
+\ir functions/internal/_summarize_arrivals.sql
 \ir functions/internal/_tenant_key.sql
 \ir functions/internal/_total_costs.sql
+\ir functions/internal/_took.sql
 \ir functions/internal/_fresh_executions.sql
+\ir functions/internal/_happened.sql
 \ir functions/internal/_count_executions.sql
 \ir functions/internal/_unpark.sql
 \ir functions/internal/_unpark_limited.sql
@@ -256,13 +273,13 @@ end $$;
 \ir functions/client/get_waits.sql
 \ir functions/client/hold_job.sql
 \ir functions/client/intake_notes.sql
+\ir functions/client/my_tenants.sql
 \ir functions/client/job_summary.sql
 \ir functions/client/summary_json.sql
 \ir functions/client/list_agents.sql
 \ir functions/client/list_events.sql
 \ir functions/client/list_jobs.sql
 \ir functions/client/monitor_snapshot.sql
-\ir functions/client/my_tenants.sql
 \ir functions/client/note_links.sql
 \ir functions/client/protocol_versions.sql
 \ir functions/client/publish_event.sql

@@ -311,6 +311,17 @@ class Queue:
             alias="r",
         )
 
+    def get_command_line(self, ref: Ref) -> list[str] | None:
+        """Return how the latest execution was started, as its runner told; None: it has not."""
+        found: list[Any] = self._scalars(
+            "select case when l.job_id is not null then l.argv else ("
+            "  select a.argv from persona.job_attempts as a where a.job_id = j.id"
+            "  order by a.lease desc limit 1) end"
+            " from persona.get_job(%s) as j left join persona.job_leases as l on l.job_id = j.id",
+            (str(ref),),
+        )
+        return found[0] if found else None
+
     def get_questions(self, ref: Ref) -> list[Question]:
         """Return what people were asked about a job, and who decided what, oldest first."""
         return self._rows(

@@ -20,11 +20,16 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from uuid import UUID
 
 Row = dict[str, Any]
 FINISHED = ("completed", "failed", "cancelled")
+READ = """
+  select sum(pg_stat_get_xact_tuples_returned(c.oid) + pg_stat_get_xact_tuples_fetched(c.oid))
+  from pg_class as c
+  where c.relnamespace = 'persona'::regnamespace and c.relkind in ('r', 'i', 'p')
+"""
 
 
 def parameter(value: Any) -> Any:
@@ -94,6 +99,13 @@ class Queue:
     def one(self, function: str, **arguments: Any) -> Row:
         [found] = self.call(function, **arguments)
         return found
+
+    def reads(self, call: Callable[[], Any]) -> tuple[Any, int]:
+        """Return the answer of a call, and how many rows and entries were read for it."""
+        with self.conn.transaction():
+            before = self.value(READ)
+            answer = call()
+            return answer, int(self.value(READ) - before)
 
     # -- clients -------------------------------------------------------------------------------
 
@@ -256,6 +268,14 @@ INCONSISTENCIES = """
   having sum(c.amount_usd) <> (
     select sum(t.booked_usd) from (
       select booked_usd from persona.cost_totals union all select booked_usd from persona.cost_fresh) as t)
+  union all
+  select 'days that differ from the ledger', null from persona.cost_ledger as c where c.kind = 'booked'
+  having array[sum(c.amount_usd), count(*)] is distinct from (
+    select array[sum(d.cost_usd), coalesce(sum(d.executions), 0)] from persona.get_costs(366) as d)
+  union all
+  select 'jobs that are not counted, or counted twice', null from persona.job_summary() as s
+  where s.pending + s.running + s.completed + s.failed + s.cancelled + s.blocked + s.held
+    <> (select count(*) from persona.jobs)
   union all
   select 'a conversation in two jobs', min(l.job_id::text)::uuid from persona.job_leases as l
   where l.session_id is not null group by l.session_id having count(*) > 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -27,14 +28,17 @@ def info_command(app: App, ref: str, as_json: bool) -> None:
     queue = app.queue
     job = queue.get_full_job(ref)
     attempts = queue.get_attempts(job.id)
+    argv = queue.get_command_line(job.id)
     if as_json:
         history = [documents.of(attempt) for attempt in attempts]
         asked = [documents.of(question) for question in queue.get_questions(job.id)]
-        output.put_json(documents.of_job(job) | {"attempts": history, "questions": asked})
+        output.put_json(
+            documents.of_job(job) | {"argv": argv, "attempts": history, "questions": asked}
+        )
         return
     dashboard = queue.get_dashboard(job.id)
     why = queue.explain_job(job.id) if job.status in _UNFINISHED else None
-    for name, value in _facts(job, dashboard, why):
+    for name, value in (*_facts(job, dashboard, why), ("command", shlex.join(argv or ()))):
         if value:
             text = output.clean(value)
             if name == "status":

@@ -12,6 +12,7 @@ from persona_pg.runner.limits import Limits
 from persona_pg.runner.outbox import LogWriter, Outbox
 from persona_pg.runner.output import OutputPump
 from persona_pg.runner.process import ChildSpec, SpawnError
+from persona_pg.runner.shownargv import secret_values, shown
 from persona_pg.runner.timeouts import Timeouts
 
 if TYPE_CHECKING:
@@ -54,6 +55,10 @@ class Execution:
         self.lease: int = job["lease"]
         self.token = equipment.processes.new_token()
         self.child: Child | None = None
+        # Its command line as people may see it; told with a heartbeat of a job that lasts, and
+        # with the report.
+        self.argv: list[str] | None = None
+        self.is_argv_sent = self.is_argv_told = False
         self.limits = Limits.of(job)
         # The machine could not start it, which is no fault of the job.
         self.was_not_startable = False
@@ -158,6 +163,10 @@ class Execution:
             # We were stopped, or the network was slow: by now the job may be somebody else's.
             return self._report("given_back", error="the answer to its claim came too late")
         self._session_id = command.session_id
+        self.argv = shown(
+            (*self.limits.launcher, *command.argv),
+            secret_values(self.job.get("env") or {}, command.env),
+        )
         self._link.announce()
         limit = self.job.get("output_limit") or self._settings.output_limit
         try:
@@ -174,6 +183,7 @@ class Execution:
                 )
             )
         except SpawnError as exc:
+            self.argv = None
             return self._spawn_failed(exc)
         self._link.started(self.token, child)
         self._on_start(self, command.argv)
@@ -295,6 +305,8 @@ class Execution:
 
     def _report(self, outcome: str, **details: Any) -> dict[str, Any]:
         report = self._ending.report(outcome, **details)
+        if self.argv is not None:
+            report["argv"] = self.argv
         return {"job_id": self.job_id, "lease": self.lease, **report}
 
     def _not_started(self, error: str, kind: str) -> dict[str, Any]:

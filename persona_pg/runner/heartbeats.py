@@ -130,6 +130,7 @@ class Heartbeats:
                 execution.stop("lost")
                 continue
             execution.renewed(sent_at)
+            execution.is_argv_told = execution.is_argv_sent
             if beat["directive"] == "cancel":
                 execution.stop("cancel", force=bool(beat["force"]), detail=beat["reason"])
 
@@ -141,6 +142,9 @@ def _beat(execution: Execution, usage: Usage | None) -> dict[str, Any]:
         beat["pid"] = child.pid
         beat["pid_started"] = str(child.start_time)
         beat["token"] = execution.token
+        if not execution.is_argv_told:
+            beat["argv"] = storable(execution.argv)
+            execution.is_argv_sent = True
     if execution.progress is not None:
         beat["progress"], text = execution.progress
         beat["progress_text"] = None if text is None else storable(text)

@@ -39,9 +39,10 @@ def load_job(source: Source, _query: dict[str, str], ref: str) -> dict[str, Any]
         tree = []
     if not any(node.job_id == job.id for node in tree):
         tree = queue.get_job_tree(job.id)[:_MOST_TREE]
-    agent = None
-    with contextlib.suppress(PersonaError):  # it has been removed
-        agent = queue.get_agent(job.agent)
+    started, agent = queue.get_command_line(job.id), None
+    if started is None:
+        with contextlib.suppress(PersonaError):  # it has been removed
+            agent = queue.get_agent(job.agent)
     return {
         "job": job,
         "live": live,
@@ -49,6 +50,7 @@ def load_job(source: Source, _query: dict[str, str], ref: str) -> dict[str, Any]
         "attempts": queue.get_attempts(job.id),
         "questions": queue.get_questions(job.id),
         "events": source.looks.job_events(job.id),
+        "started": started,
         "argv": None if agent is None else _command_line(job, agent),
         "agent_changed": agent is not None
         and job.started_at is not None

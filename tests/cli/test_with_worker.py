@@ -83,6 +83,7 @@ def test_create_wait_info_and_status_of_a_real_job(cli, worker):
     assert done.returncode == 0
     shown = cli("info", done.stdout.strip()).stdout
     assert "status       completed" in shown
+    assert "command      echo 'the answer'" in shown
     assert re.search(r"1 +completed +0", shown)
     assert "1 completed" in cli("status").stdout
 

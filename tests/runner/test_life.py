@@ -6,6 +6,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import sys
 import time
 
 import pytest
@@ -106,9 +107,12 @@ def test_folder_session_group_and_descriptors(worker, jobs, tmp_path):
     assert parent != 1
 
 
-def test_the_runner_tells_what_the_job_uses(worker, jobs, conn, eventually, short):
+def test_the_runner_tells_what_the_job_uses_and_how_it_was_started(
+    worker, jobs, conn, eventually, short
+):  # fmt: skip
     worker(env=short)
-    job = jobs.python("x = bytearray(60 << 20)\nwhile True: pass")
+    code = "x = bytearray(60 << 20)\nwhile True: pass"
+    job = jobs.python(code)
     found = eventually(
         lambda: conn.execute(
             "select memory_mb, cpu_percent, pid from persona.job_leases"
@@ -119,8 +123,28 @@ def test_the_runner_tells_what_the_job_uses(worker, jobs, conn, eventually, shor
     )
     assert found[0] < 200
     assert os.path.exists(f"/proc/{found[2]}")  # noqa: PTH110
+    started = [sys.executable, "-I", "-c", code]
+    lease = "select argv from persona.job_leases where job_id = %s"
+    assert conn.execute(lease, (job,)).fetchone()[0] == started
     jobs.cancel(job, force=True)
     jobs.end(job)
+    assert jobs.attempts(job)[0].argv == started
+
+
+def test_a_job_that_ends_at_once_says_how_it_was_started_and_one_without_program_does_not(
+    worker, jobs
+):
+    worker()
+    short = jobs.command("sh", "-c", "exit 0", "--", "--api-key", "sk-12345", "x" * 5000)
+    missing = jobs.command("no-such-program", max_attempts=1)
+    jobs.end(short)
+    jobs.end(missing)
+    [attempt] = jobs.attempts(short)
+    assert attempt.argv == [
+        "sh", "-c", "exit 0", "--", "--api-key", "***", f"{'x' * 300}… (5000 characters)"
+    ]  # fmt: skip
+    [failed] = jobs.attempts(missing)
+    assert failed.argv is None
 
 
 # -- timeouts

@@ -18,22 +18,9 @@ MANY = 2500
 # Entries of the queue, a lease, the job, its history, agents, settings: by key, some more than once.
 FEW = 120
 
-READ = """
-  select sum(pg_stat_get_xact_tuples_returned(c.oid) + pg_stat_get_xact_tuples_fetched(c.oid))
-  from pg_class as c
-  where c.relnamespace = 'persona'::regnamespace and c.relkind in ('r', 'i', 'p')
-"""
-
 
 class Reading(Queue):
     """A session that counts what its calls read."""
-
-    def reads(self, call):
-        """Return the answer of a call, and how many rows and entries were read for it."""
-        with self.conn.transaction():
-            before = self.value(READ)
-            answer = call()
-            return answer, int(self.value(READ) - before)
 
     def fill(self, number, **options):
         """Create so many jobs, in one statement."""

@@ -1,4 +1,5 @@
--- Repairs job_queue after a restore of single tables or an edit with triggers disabled. Reads all jobs.
+-- Repairs job_queue and the number of jobs after a restore of single tables or an edit with triggers disabled. Reads all
+-- jobs.
 create or replace function persona.rebuild_queue() returns bigint
 language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
@@ -15,8 +16,9 @@ begin
   where j.status = 'pending'
   on conflict do nothing;
   get diagnostics v_count = row_count;
+  perform persona._count_jobs((select c.counted_xid from persona.activity_cursor as c), true);
   perform persona._wake('*');
   return v_count;
 end $$;
 comment on function persona.rebuild_queue() is
-  'Admin API. Makes job_queue agree with jobs and returns how many entries were missing. Only needed after a partial restore.';
+  'Admin API. Makes job_queue, and the number of jobs, agree with jobs and returns how many entries were missing. Needed after a partial restore; after one of millions of jobs it makes job_summary quick again.';

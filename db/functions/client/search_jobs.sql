@@ -1,10 +1,11 @@
 -- A page of jobs at a bounded cost, whatever the queue holds and however rare a match is: candidates come along an
 -- index, in windows that grow, and at most max_scanned of them are looked at. Where those were not enough, a last row
--- without a job tells the place to go on from.
+-- without a job tells the place to go on from. A text is looked for in the whole of a payload, which may be long: such
+-- a search ends sooner, and also after a while.
 create or replace function persona.search_jobs(
   status text default null, agent text default null, job_type text default null, business text default null,
   tag text default null, search text default null, sort text default 'newest', after text default null,
-  max_rows integer default 50, max_scanned integer default 20000
+  max_rows integer default 50, max_scanned integer default null
 ) returns table (place text, job persona.job_dashboard)
 language plpgsql stable security definer
 set search_path = pg_catalog, persona, pg_temp
@@ -19,6 +20,10 @@ declare
   v_step integer := search_jobs.max_rows;
   v_left integer := search_jobs.max_rows;
   v_found integer;
+  v_is_over boolean := false;
+  v_most constant integer := coalesce(search_jobs.max_scanned, case when search_jobs.search is null then 20000 else 4000 end);
+  v_widest constant integer := case when search_jobs.search is null then 1000000 else 500 end;
+  v_until constant timestamptz := clock_timestamp() + interval '800 ms';
 begin
   if search_jobs.status is not null and search_jobs.status <> all(v_statuses) then
     perform persona._invalid('status', search_jobs.status, 'one of ' || array_to_string(v_statuses, ', '));
@@ -27,7 +32,7 @@ begin
     perform persona._invalid('sort', search_jobs.sort, 'one of newest, oldest, duration, cost, priority, ended');
   elsif search_jobs.max_rows is null or search_jobs.max_rows not between 1 and 1000 then
     perform persona._invalid('max_rows', search_jobs.max_rows::text, '1 to 1000 is allowed');
-  elsif search_jobs.max_scanned is null or search_jobs.max_scanned not between 1 and 1000000 then
+  elsif search_jobs.max_scanned not between 1 and 1000000 then
     perform persona._invalid('max_scanned', search_jobs.max_scanned::text, '1 to 1000000 is allowed');
   elsif search_jobs.after is not null
       and (v_place is null or (v_place[1] is null) <> (search_jobs.sort in ('newest', 'oldest'))) then
@@ -38,7 +43,7 @@ begin
   if search_jobs.sort not in ('newest', 'oldest') then
     -- By a value that no index has: the newest ones are sorted.
     v_window := array(
-      select w.id from persona._job_window(search_jobs.status, null, false, search_jobs.max_scanned) as w (id));
+      select w.id from persona._job_window(search_jobs.status, null, false, v_most) as w (id));
     return query
       select p.value || '~' || p.id, d
       from (
@@ -62,8 +67,8 @@ begin
     return;
   end if;
 
-  while v_left > 0 and v_scanned < search_jobs.max_scanned loop
-    v_step := least(v_step, search_jobs.max_scanned - v_scanned);
+  while v_left > 0 and v_scanned < v_most loop
+    v_step := least(v_step, v_most - v_scanned, v_widest);
     v_window := array(
       select w.id
       from persona._job_window(search_jobs.status, v_from, search_jobs.sort = 'oldest', v_step) as w (id));
@@ -83,13 +88,14 @@ begin
     v_left := v_left - v_found;
     v_scanned := v_scanned + cardinality(v_window);
     v_from := coalesce(v_window[cardinality(v_window)], v_from);
-    exit when cardinality(v_window) < v_step;
+    v_is_over := cardinality(v_window) < v_step;
+    exit when v_is_over or (search_jobs.search is not null and clock_timestamp() > v_until);
     v_step := 4 * v_step;
   end loop;
-  if v_left > 0 and v_scanned >= search_jobs.max_scanned then
+  if v_left > 0 and not v_is_over then
     place := v_from;
     return next;
   end if;
 end $$;
 comment on function persona.search_jobs(text, text, text, text, text, text, text, text, integer, integer) is
-  'Viewer API. A page of jobs as rows of job_dashboard, filtered, searched (text of the payload and what surrounds it) and sorted: newest, oldest, or by duration, cost, priority or ended among the newest max_scanned. after is the place of the last row seen; a row without a job says that max_scanned were looked at, and where to go on. PJ422.';
+  'Viewer API. A page of jobs as rows of job_dashboard, filtered, searched (text of the payload and what surrounds it) and sorted: newest, oldest, or by duration, cost, priority or ended among the newest max_scanned (20,000, or 4,000 where a text is searched for). after is the place of the last row seen; a row without a job says that max_scanned were looked at, and where to go on. PJ422.';

@@ -1,10 +1,11 @@
--- Whatever is booked, by whom it may be, counts in the sums that budgets read.
+-- Whatever is booked, by whom it may be, counts in the sums that budgets read, and in those by day.
 create or replace function persona._ledger_booked() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 begin
-  insert into persona.cost_fresh (day, agent, business, booked_usd)
-  values ((new.at at time zone 'UTC')::date, new.agent, coalesce(new.business, ''), new.amount_usd);
+  insert into persona.cost_fresh (day, agent, business, booked_usd, job_type, model)
+  values ((new.at at time zone 'UTC')::date, new.agent, coalesce(new.business, ''), new.amount_usd,
+    coalesce(new.job_type, ''), coalesce(new.model, ''));
   return null;
 end $$;
 comment on function persona._ledger_booked() is 'Trigger. Puts what is booked into cost_fresh.';

@@ -55,10 +55,10 @@ begin
       from jsonb_to_recordset(p_items) as i (
         job_id uuid, lease bigint, outcome text, exit_code integer, error text, failure_kind text, result jsonb,
         cost_usd numeric, tokens jsonb, session_id text, model text, pid integer, retry_at timestamptz, retry_in double precision,
-        is_cumulative_cost boolean)
+        is_cumulative_cost boolean, argv text[])
     ), current as (
       select i.job_id, i.lease, i.outcome, i.exit_code, i.error, i.failure_kind, i.result, i.tokens,
-        i.session_id, i.model, coalesce(i.pid, l.pid) as pid,
+        i.session_id, i.model, coalesce(i.pid, l.pid) as pid, coalesce(i.argv, l.argv) as argv,
         coalesce(now() + make_interval(secs => i.retry_in), i.retry_at) as retry_at,
         -- Some programs report the cost of the whole conversation: only what is new is booked.
         case when i.is_cumulative_cost then greatest(0, i.cost_usd - (
@@ -168,10 +168,11 @@ begin
     ), remembered as (
       insert into persona.job_attempts (
         job_id, lease, attempt, is_counted, outcome, runner_id, runner_name, hostname, pid, started_at,
-        started_xid, ended_at, exit_code, error, failure_kind, result, cost_usd, tokens, session_id, model)
+        started_xid, ended_at, exit_code, error, failure_kind, result, cost_usd, tokens, session_id, model, argv)
       select d.job_id, d.lease, d.attempt, d.is_counted, d.attempt_outcome, p_runner_id, r.name, r.hostname, d.pid,
         d.claimed_at, d.claimed_xid, now(), d.exit_code, d.new_error, d.new_kind,
-        case when d.new_status <> 'completed' then d.result end, d.cost_usd, d.tokens, d.session_id, d.model
+        case when d.new_status <> 'completed' then d.result end, d.cost_usd, d.tokens, d.session_id, d.model,
+        d.argv
       from decided as d
       left join persona.runners as r on r.id = p_runner_id
     ), late as (
@@ -189,7 +190,7 @@ begin
             select coalesce(sum(o.cost_usd), 0) from persona.job_attempts as o
             where o.job_id = i.job_id and o.session_id = i.session_id))
           else i.cost_usd end as late_cost, i.model, i.tokens, i.session_id,
-        to_jsonb(i) - 'is_known' - 'job_id' - 'lease' as report
+        to_jsonb(i) - 'is_known' - 'job_id' - 'lease' - 'argv' as report
       from item as i
       left join lateral (
         select o.job_id from persona.job_leases as o

@@ -12,4 +12,4 @@ begin
     from persona._settle(complete_jobs.runner_id, complete_jobs.items) as s;
 end $$;
 comment on function persona.complete_jobs(uuid, jsonb) is
-  'Runner API. Reports how executions ended: [{job_id, lease, outcome, exit_code, error, failure_kind, result, cost_usd, tokens, session_id, model, pid, retry_at, retry_in, is_cumulative_cost}], outcome one of completed, failed, timeout, idle_timeout, cancelled, held, rate_limited, given_back, orphaned. Returns for each ok, repeated (the same report again), lost (kept as stale_result) or invalid, and the job''s status now. Never raises for an item.';
+  'Runner API. Reports how executions ended: [{job_id, lease, outcome, exit_code, error, failure_kind, result, cost_usd, tokens, session_id, model, pid, retry_at, retry_in, is_cumulative_cost, argv}], outcome one of completed, failed, timeout, idle_timeout, cancelled, held, rate_limited, given_back, orphaned. Returns for each ok, repeated (the same report again), lost (kept as stale_result) or invalid, and the job''s status now. Never raises for an item.';

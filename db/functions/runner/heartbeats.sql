@@ -22,14 +22,15 @@ begin
     with beat as materialized (
       select * from jsonb_to_recordset(heartbeats.beats) as b (
         job_id uuid, lease bigint, pid integer, pid_started text, token bigint, cpu_percent real, memory_mb real,
-        progress numeric, progress_text text)
+        progress numeric, progress_text text, argv text[])
     ), renewed as (
       update persona.job_leases as l
       set heartbeat_at = now(), expires_at = now() + l.lease_length,
           pid = coalesce(b.pid, l.pid), pid_started = coalesce(b.pid_started, l.pid_started),
           token = coalesce(b.token, l.token),
           cpu_percent = coalesce(b.cpu_percent, l.cpu_percent), memory_mb = coalesce(b.memory_mb, l.memory_mb),
-          progress = coalesce(b.progress, l.progress), progress_text = coalesce(b.progress_text, l.progress_text)
+          progress = coalesce(b.progress, l.progress), progress_text = coalesce(b.progress_text, l.progress_text),
+          argv = coalesce(b.argv, l.argv)
       from beat as b
       -- As a range of one, and the runner not as an index would know it: by key, whatever the plan was made for.
       where l.job_id between b.job_id and b.job_id and l.lease = b.lease
@@ -50,4 +51,4 @@ begin
   perform persona._announce(null);
 end $$;
 comment on function persona.heartbeats(uuid, jsonb) is
-  'Runner API. Renews the leases of [{job_id, lease, pid, pid_started, token, cpu_percent, memory_mb, progress, progress_text}] and returns for each keep, cancel (kill it and report) or lost (kill it and report nothing). Never raises for an item.';
+  'Runner API. Renews the leases of [{job_id, lease, pid, pid_started, token, cpu_percent, memory_mb, progress, progress_text, argv}] and returns for each keep, cancel (kill it and report) or lost (kill it and report nothing). Never raises for an item.';

@@ -38,6 +38,7 @@ begin
   perform persona._fire_schedules();
   perform persona._age_priorities();
   perform persona._count_executions();
+  perform persona._count_activity();
   perform persona._mark_server();
   if v_days > 0 then
     perform persona.cleanup_old_jobs(v_days, max_jobs => 2000);
