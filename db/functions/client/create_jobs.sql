@@ -5,35 +5,39 @@ create or replace function persona.create_jobs(jobs jsonb) returns setof uuid
 language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 declare
-  v_bad text;
-  v_special boolean;
+  v_known constant text[] := array[
+    'job_type', 'payload', 'agent', 'id', 'priority', 'run_at', 'timeout', 'idle_timeout', 'max_attempts',
+    'dedupe_key', 'lock_key', 'parent_job_id', 'depends_on', 'tags', 'source_file', 'source_line',
+    'delegated_by', 'business', 'depends_policy', 'limit_key', 'max_cost_usd'];
+  v_shape record;
+  v_odd jsonb;
   v_kind record;
-  v_done integer;
+  v_agent persona.agents;
+  v_agents text[] := array[]::text[];
+  v_name text;
   v_ids uuid[];
-  v_given integer;
+  v_done bigint;
 begin
   if create_jobs.jobs is null or jsonb_typeof(create_jobs.jobs) <> 'array' then
     perform persona._invalid('jobs', left(create_jobs.jobs::text, 200), 'a JSON array of objects is needed');
   end if;
-  v_given := jsonb_array_length(create_jobs.jobs);
   if pg_column_size(create_jobs.jobs) > persona._setting('max_payload_bytes')::bigint then
     perform persona._check_payload(e.job -> 'payload') from jsonb_array_elements(create_jobs.jobs) as e (job);
   end if;
-  select k.key into v_bad
-  from jsonb_array_elements(create_jobs.jobs) as e (job)
-  cross join lateral jsonb_object_keys(case jsonb_typeof(e.job) when 'object' then e.job else '{"": 0}' end) as k (key)
-  where k.key not in (
-    'job_type', 'payload', 'agent', 'id', 'priority', 'run_at', 'timeout', 'idle_timeout', 'max_attempts',
-    'dedupe_key', 'lock_key', 'parent_job_id', 'depends_on', 'tags', 'source_file', 'source_line',
-    'delegated_by', 'business', 'depends_policy', 'limit_key', 'max_cost_usd')
-  limit 1;
-  if found then
-    perform persona._invalid('jobs', nullif(v_bad, ''), 'each element is an object with the argument names of create_job as keys');
+  select count(*) as given, bool_or(e.job ?| array['parent_job_id', 'depends_on']) as has_relatives,
+    min(e.n) filter (where case jsonb_typeof(e.job) when 'object' then e.job - v_known <> '{}' else true end) as odd_n
+  into v_shape
+  from jsonb_array_elements(create_jobs.jobs) with ordinality as e (job, n);
+  if v_shape.odd_n is not null then
+    v_odd := create_jobs.jobs -> (v_shape.odd_n - 1)::integer;
+    perform persona._invalid('jobs',
+      case jsonb_typeof(v_odd)
+        when 'object' then (select k.key from jsonb_object_keys(v_odd - v_known) as k (key) limit 1)
+        else v_odd::text
+      end, 'each element is an object with the argument names of create_job as keys');
   end if;
 
-  select bool_or(e.job ?| array['parent_job_id', 'depends_on']) into v_special
-  from jsonb_array_elements(create_jobs.jobs) as e (job);
-  if v_special
+  if v_shape.has_relatives
      or exists (select from persona.agents as a where a.requires_approval)
      or exists (select from persona.job_types as t where t.requires_approval)
   then
@@ -48,67 +52,59 @@ begin
     return;
   end if;
 
-  select i.max_cost_usd::text into v_bad from persona._job_items(create_jobs.jobs) as i where i.max_cost_usd <= 0 limit 1;
-  if found then
-    perform persona._invalid('max_cost_usd', v_bad, 'more than 0 is needed');
-  end if;
-  -- The rules are checked once for each different kind of job, the rest is left to the table's constraints.
+  -- The rules are checked once for each different kind of job, with a payload that breaks one where there is such;
+  -- the rest is left to the table's constraints. Each pass over the array costs as much as a row in two tables.
   for v_kind in
     select i.job_type, i.agent, i.timeout, i.idle_timeout, i.max_attempts,
       min(length(i.dedupe_key)) as dedupe_min, max(length(i.dedupe_key)) as dedupe_max,
-      min(length(i.lock_key)) as lock_min, max(length(i.lock_key)) as lock_max,
-      (array_agg(i.payload order by i.n))[1] as payload
+      min(length(i.lock_key)) as lock_min, max(length(i.lock_key)) as lock_max, min(i.max_cost_usd) as cost_min,
+      max(length(i.limit_key)) as limit_max,
+      coalesce(
+        min(i.n) filter (where jsonb_typeof(i.payload) <> 'object'),
+        min(i.n) filter (where case when cardinality(t.requires_one_of) > 0 then not exists (
+          select from unnest(t.requires_one_of) as k (key) where btrim(i.payload ->> k.key) <> '') end),
+        min(i.n) filter (where case jsonb_typeof(i.payload -> 'argv')
+          when 'array' then jsonb_array_length(i.payload -> 'argv') = 0 else true end),
+        min(i.n)) as n
     from persona._job_items(create_jobs.jobs) as i
+    left join persona.job_types as t on t.name = i.job_type
     group by i.job_type, i.agent, i.timeout, i.idle_timeout, i.max_attempts
   loop
-    perform persona._check_job(
-      v_kind.job_type, coalesce(v_kind.payload, '{}'), v_kind.agent, v_kind.timeout, v_kind.idle_timeout,
-      v_kind.max_attempts,
+    if v_kind.cost_min <= 0 then
+      perform persona._invalid('max_cost_usd', v_kind.cost_min::text, 'more than 0 is needed');
+    elsif v_kind.limit_max > 500 then
+      perform persona._invalid('limit_key', format('(%s characters)', v_kind.limit_max), '1 to 500 characters are allowed');
+    end if;
+    v_agent := persona._check_job(
+      v_kind.job_type, coalesce(nullif(create_jobs.jobs -> (v_kind.n - 1)::integer -> 'payload', 'null'), '{}'),
+      v_kind.agent, v_kind.timeout, v_kind.idle_timeout, v_kind.max_attempts,
       case when v_kind.dedupe_min < 1 then '' when v_kind.dedupe_max > 500 then repeat('x', 501) end,
       case when v_kind.lock_min < 1 then '' when v_kind.lock_max > 500 then repeat('x', 501) end);
+    if v_agent.name <> all(v_agents) then
+      v_agents := v_agents || v_agent.name;
+    end if;
   end loop;
-  select i.payload::text into v_bad
-  from persona._job_items(create_jobs.jobs) as i
-  where jsonb_typeof(i.payload) <> 'object' limit 1;
-  if found then
-    perform persona._invalid('payload', v_bad, 'a JSON object is needed');
-  end if;
-  select coalesce(i.payload::text, '{}') into v_bad
-  from persona._job_items(create_jobs.jobs) as i
-  left join persona.job_types as t on t.name = i.job_type
-  where coalesce(nullif(i.agent, ''), t.default_agent, persona._setting('default_agent')) = 'command' and not coalesce(
-    jsonb_typeof(i.payload -> 'argv') = 'array' and jsonb_array_length(i.payload -> 'argv') > 0, false)
-  limit 1;
-  if found then
-    perform persona._invalid('payload', v_bad, 'agent command needs argv, an array of the program and its arguments');
-  end if;
-  select i.payload::text into v_bad
-  from persona._job_items(create_jobs.jobs) as i
-  join persona.job_types as t on t.name = i.job_type and cardinality(t.requires_one_of) > 0
-  where not exists (
-    select from unnest(t.requires_one_of) as k (key) where btrim(i.payload ->> k.key) <> '')
-  limit 1;
-  if found then
-    perform persona._invalid('payload', v_bad, 'the job type needs text in one of its required keys (see job_types)');
-  end if;
 
-  v_ids := array(
-    select coalesce(i.id, persona._new_id()) from persona._job_items(create_jobs.jobs) as i order by i.n);
-  with made as (
-    insert into persona.jobs (
-      id, short_id, job_type, agent, business, priority, run_at, payload, timeout, idle_timeout, max_attempts, dedupe_key,
-      lock_key, root_job_id, delegated_by, tags, source_file, source_line, created_by, dedupe_live, limit_key,
-      max_cost_usd)
-    select v_ids[i.n], right(v_ids[i.n]::text, 8), i.job_type, a.name, nullif(i.business, ''), coalesce(i.priority, 0),
-      coalesce(i.run_at, now()), coalesce(i.payload, '{}'), i.timeout, i.idle_timeout,
-      coalesce(i.max_attempts, a.max_attempts, case when a.costs_money then 1 else 3 end),
-      i.dedupe_key, i.lock_key, v_ids[i.n], i.delegated_by, coalesce(i.tags, '{}'),
-      i.source_file, i.source_line, persona._caller(), i.dedupe_key, nullif(i.limit_key, ''),
-      i.max_cost_usd
+  with item as materialized (
+    select i.n, coalesce(i.id, persona._new_id()) as id, i.job_type, a.name as agent, a.is_external,
+      nullif(i.business, '') as business, coalesce(i.priority, 0) as priority, coalesce(i.run_at, now()) as run_at,
+      coalesce(i.payload, '{}') as payload, i.timeout, i.idle_timeout,
+      coalesce(i.max_attempts, a.max_attempts, case when a.costs_money then 1 else 3 end) as max_attempts,
+      i.dedupe_key, i.lock_key, i.delegated_by, coalesce(i.tags, '{}') as tags, i.source_file, i.source_line,
+      nullif(i.limit_key, '') as limit_key, i.max_cost_usd
     from persona._job_items(create_jobs.jobs) as i
     left join persona.job_types as t on t.name = i.job_type
     join persona.agents as a
       on a.name = coalesce(nullif(i.agent, ''), t.default_agent, persona._setting('default_agent'))
+  ), made as (
+    insert into persona.jobs (
+      id, short_id, job_type, agent, business, priority, run_at, payload, timeout, idle_timeout, max_attempts, dedupe_key,
+      lock_key, root_job_id, delegated_by, tags, source_file, source_line, created_by, dedupe_live, limit_key,
+      max_cost_usd)
+    select i.id, right(i.id::text, 8), i.job_type, i.agent, i.business, i.priority, i.run_at, i.payload, i.timeout,
+      i.idle_timeout, i.max_attempts, i.dedupe_key, i.lock_key, i.id, i.delegated_by, i.tags,
+      i.source_file, i.source_line, persona._caller(), i.dedupe_key, i.limit_key, i.max_cost_usd
+    from item as i
     order by i.n
     on conflict do nothing
     returning jobs.id, jobs.seq, jobs.agent, jobs.priority, jobs.run_at, jobs.lock_key
@@ -120,16 +116,14 @@ begin
     join persona.agents as a on a.name = m.agent
     returning 1
   )
-  select count(*) into v_done from queued;
+  select (select count(*) from queued), array(select i.id from item as i order by i.n) into v_done, v_ids;
 
-  perform persona._wake(w.agent)
-  from (
-    select distinct coalesce(nullif(i.agent, ''), t.default_agent, persona._setting('default_agent')) as agent
-    from persona._job_items(create_jobs.jobs) as i
-    left join persona.job_types as t on t.name = i.job_type) as w;
+  foreach v_name in array v_agents loop
+    perform persona._wake(v_name);
+  end loop;
   perform persona._announce(null);
 
-  if v_done = v_given then
+  if v_done = v_shape.given then
     return query select u.id from unnest(v_ids) with ordinality as u (id, n) order by u.n;
   else
     -- Some were there already. create_job answers for each of them, also where a live one has just ended.
