@@ -77,6 +77,8 @@ end $$;
 \ir _apply_migration.sql
 \set migration 0028_command_lines.sql
 \ir _apply_migration.sql
+\set migration 0029_fewer_triggers.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_limit_room.sql
@@ -137,12 +139,14 @@ end $$;
 \ir functions/internal/_check_payload.sql
 \ir functions/internal/_check_scheduled_job.sql
 \ir functions/internal/_check_span.sql
+\ir functions/internal/_child_ended.sql
 \ir functions/internal/_child_json.sql
 \ir functions/internal/_claim_external.sql
 \ir functions/internal/_cost_ahead.sql
 \ir functions/internal/_count_activity.sql
 \ir functions/internal/_count_jobs.sql
 \ir functions/internal/_days_since.sql
+\ir functions/internal/_decide_ends.sql
 \ir functions/internal/_deliver_alert.sql
 \ir functions/internal/_drive_job.sql
 \ir functions/internal/_drop_reservation.sql
@@ -156,6 +160,8 @@ end $$;
 \ir functions/internal/_hold_for_money.sql
 \ir functions/internal/_id_floor.sql
 \ir functions/internal/_invalid.sql
+\ir functions/internal/_requeue.sql
+\ir functions/internal/_settle_late.sql
 \ir functions/internal/_unknown_agent.sql
 \ir functions/internal/_is_admin.sql
 \ir functions/internal/_is_much.sql
@@ -166,8 +172,6 @@ end $$;
 \ir functions/internal/_job_json.sql
 \ir functions/internal/_job_matches.sql
 \ir functions/internal/_job_window.sql
-\ir functions/internal/_jobs_announce.sql
-\ir functions/internal/_jobs_child_ended.sql
 \ir functions/internal/_jobs_forget.sql
 \ir functions/internal/_jobs_guard.sql
 \ir functions/internal/_jobs_removed.sql
@@ -182,6 +186,7 @@ end $$;
 \ir functions/internal/_ledger_kept.sql
 \ir functions/internal/_lend_slot.sql
 \ir functions/internal/_limit_names.sql
+\ir functions/internal/_log_rows.sql
 \ir functions/internal/_lock_job.sql
 \ir functions/internal/_lock_keys.sql
 \ir functions/internal/_lock_probes.sql
@@ -192,7 +197,6 @@ end $$;
 \ir functions/internal/_note_items.sql
 \ir functions/internal/_note_job.sql
 \ir functions/internal/_note_plan.sql
-\ir functions/internal/_notes_tell.sql
 \ir functions/internal/_needs_approval.sql
 \ir functions/internal/_orphan.sql
 \ir functions/internal/_own_runner.sql

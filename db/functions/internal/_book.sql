@@ -3,12 +3,7 @@
 create or replace function persona._book(p_items jsonb, p_ids uuid[], p_leases bigint[], p_reserved numeric[])
 returns void
 language plpgsql volatile
-set search_path = pg_catalog, persona, pg_temp
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set jit = off
-set plan_cache_mode = force_generic_plan as $$
+set search_path = pg_catalog, persona, pg_temp as $$
 begin
   insert into persona.cost_ledger (
     job_id, root_job_id, lease, agent, job_type, business, kind, amount_usd, model, tokens)

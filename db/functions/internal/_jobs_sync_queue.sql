@@ -1,37 +1,46 @@
--- Keeps job_queue in step with jobs for every change but the two hot ones, which do it themselves: the insert of
--- a new job and the claim. So a requeue, a release, a cancel, or an owner's update by hand cannot lose an entry.
+-- What follows from a change of a job, whoever made it: its entry in job_queue, watchers, the job that it was delegated
+-- by, the vault that it came from. A claim and the end of an execution write the queue and tell watchers themselves,
+-- once a batch. So a requeue, a release, a cancel, or an owner's update by hand cannot lose an entry.
+-- One trigger with one short condition for all of it: see jobs_guard.
 create or replace function persona._jobs_sync_queue() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 begin
-  if old.status = 'pending' then
-    perform persona._lock_keys(array[old.lock_key]);
-    delete from persona.job_queue as q where q.seq = old.seq;
-    if old.lock_key is not null then
-      -- It may have been the one entry of its key that was not parked.
-      perform persona._unpark(array[old.lock_key]);
-    end if;
-  end if;
-  if new.status = 'pending' and (old.status = 'blocked' or new.agent <> old.agent)
-     and persona._needs_approval(new.agent, new.job_type)
+  -- Watchers. After the row, for then the transaction has its id.
+  if (old.status <> new.status and not (old.status = 'pending' and new.status = 'running') and old.status <> 'running')
+     or (old.status = new.status and new.status <> 'running'
+       and (new.priority, new.run_at, new.agent, new.status_reason)
+           is distinct from (old.priority, old.run_at, old.agent, old.status_reason))
+     or new.cancel_requested_at is distinct from old.cancel_requested_at
   then
-    -- Not before now: it waited for other jobs first, or was given to another agent.
-    update persona.jobs as j set status = 'held', status_reason = 'needs approval' where j.id = new.id;
-    perform persona._ask_approval(new.id);
-  elsif new.status = 'pending' then
-    insert into persona.job_queue (seq, job_id, agent, priority, run_at, lock_key, waits_on)
-    values (new.seq, new.id, new.agent, new.priority, new.run_at, new.lock_key, 
-      case when new.is_external then 'external' else persona._waits_on(new.agent, new.run_at) end);
-    perform persona._wake(new.agent);
+    perform persona._announce(array[new.id]);
+  end if;
+
+  if new.parent_job_id is not null and new.status in ('completed', 'failed', 'cancelled') and old.status <> new.status then
+    perform persona._child_ended(new);
+  end if;
+
+  if (new.status = 'pending' and (old.status <> 'pending'
+       or (new.agent, new.priority, new.run_at, new.lock_key, new.seq)
+          is distinct from (old.agent, old.priority, old.run_at, old.lock_key, old.seq)))
+     or (old.status = 'pending' and new.status not in ('pending', 'running'))
+  then
+    perform persona._requeue(old, new);
+  end if;
+
+  -- Only a job that came from a note costs a notification, and such a job takes seconds at least: the lock that a
+  -- notification takes at commit is none for the queue.
+  if new.status = 'completed' and old.status <> 'completed' and new.tags @> '{note}' then
+    perform pg_notify('persona_notes', m.vault) from persona.note_markers as m where m.job_id = new.id;
   end if;
   return null;
 end $$;
-comment on function persona._jobs_sync_queue() is 'Trigger. Moves the entry of a job in job_queue after a change of the job.';
+comment on function persona._jobs_sync_queue() is
+  'Trigger. Moves the entry of a changed job in job_queue, and tells watchers, the job that waits for it, and its vault.';
 
 create or replace trigger jobs_sync_queue after update on persona.jobs
 for each row when (
-  (new.status = 'pending' and (old.status <> 'pending'
-    or (new.agent, new.priority, new.run_at, new.lock_key, new.seq)
-       is distinct from (old.agent, old.priority, old.run_at, old.lock_key, old.seq)))
-  or (old.status = 'pending' and new.status not in ('pending', 'running')))
+  (new.status <> 'running' and not (
+    old.status = 'running' and new.status = 'completed' and new.parent_job_id is null and new.tags = '{}'))
+  or new.cancel_requested_at is distinct from old.cancel_requested_at)
 execute function persona._jobs_sync_queue();

@@ -9,12 +9,7 @@ create or replace function persona._pick_from_place(
   p_place jsonb, p_agents text[], p_limits integer[], p_max integer,
   out seqs bigint[], out ids uuid[], out has_keys boolean)
 language plpgsql volatile
-set search_path = pg_catalog, persona, pg_temp
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set jit = off
-set plan_cache_mode = force_generic_plan as $$
+set search_path = pg_catalog, persona, pg_temp as $$
 begin
   if coalesce((p_place ->> 'until')::double precision, 0) < extract(epoch from clock_timestamp()) then
     return;

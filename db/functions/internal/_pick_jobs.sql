@@ -8,12 +8,7 @@ create or replace function persona._pick_jobs(
   p_agents text[], p_limits integer[], p_max integer, out ids uuid[], out seqs bigint[], out parked boolean,
   out amounts numeric[])
 language plpgsql volatile
-set search_path = pg_catalog, persona, pg_temp
-set enable_seqscan = off
-set enable_hashjoin = off
-set enable_mergejoin = off
-set jit = off
-set plan_cache_mode = force_generic_plan as $$
+set search_path = pg_catalog, persona, pg_temp as $$
 declare
   v_keys text[];
   v_has_keys boolean;

@@ -1,5 +1,5 @@
 create or replace function persona._resource_limits(p_agent persona.agents) returns jsonb
-language sql immutable
+language sql stable
 return case when num_nonnulls(
     p_agent.memory_limit, p_agent.cpu_limit, p_agent.process_limit, p_agent.open_files_limit, p_agent.file_size_limit,
     p_agent.nice) > 0

@@ -58,7 +58,9 @@ begin
     array(
       select a.name from persona.agents as a
       where a.is_active and not a.is_external and a.max_concurrent is not null
-        and (r.agents is null or a.name = any(r.agents))) as limited,
+        and (r.agents is null or a.name = any(r.agents))
+        -- Not exists: that is joined, and may read the whole queue.
+        and (select true from persona.job_queue as q where q.agent = a.name and q.waits_on is null limit 1)) as limited,
     array(
       select a.name from persona.agents as a
       where a.is_active and not a.is_external and a.max_concurrent is null
@@ -92,8 +94,6 @@ begin
     v_limited := array(
       select a.name from persona.agents as a
       where a.name = any(v_runner.limited)
-        -- Not exists: that is joined, and may read the whole queue.
-        and (select true from persona.job_queue as q where q.agent = a.name and q.waits_on is null limit 1)
       order by a.name for no key update skip locked);
   end if;
 

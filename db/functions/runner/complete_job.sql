@@ -12,7 +12,9 @@ declare
   v_status text;
   v_job persona.jobs;
 begin
-  perform persona._own_runner(complete_job.runner_id);
+  if exists (select from persona.runner_restrictions) then
+    perform persona._own_runner(complete_job.runner_id);
+  end if;
   select s.status into v_status
   from persona._settle(complete_job.runner_id, jsonb_build_array(jsonb_strip_nulls(jsonb_build_object(
     'job_id', complete_job.job_id, 'lease', complete_job.lease, 'outcome', v_outcome,
