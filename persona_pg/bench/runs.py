@@ -20,12 +20,12 @@ from persona_pg import connections
 from persona_pg.bench import queueing
 from persona_pg.bench.lab import AGENT, Lab
 from persona_pg.bench.model import Better, Row, Series, percentile
+from persona_pg.bench.relay import Relay
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from persona_pg.bench.plan import Plan
-    from persona_pg.database import Connection
 
 _CONCURRENCIES = (3, 16)
 _PATIENCE = 60.0
@@ -98,30 +98,38 @@ def latency(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
 
 def idle(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
     """S10: what a runner costs that has nothing to do."""
-    with lab.connect() as conn, _worker(lab) as worker:
+    with (
+        lab.connect() as conn,
+        Relay(conn, lab.dsn) as relay,
+        _worker(lab, dsn=relay.dsn) as worker,
+    ):
         _until(lambda: _is_idle(lab), worker)
-        time.sleep(1)
+        # Until the net under its wake-ups is as wide as it gets.
+        time.sleep(plan.idle_seconds * 2 / 3)
         family = [psutil.Process(worker.pid), *psutil.Process(worker.pid).children()]
-        before = _transactions(conn), sum(_cpu(p) for p in family), time.monotonic()
+        before = relay.statements, sum(_cpu(p) for p in family), time.monotonic()
         time.sleep(plan.idle_seconds)
-        after = _transactions(conn), sum(_cpu(p) for p in family), time.monotonic()
+        after = relay.statements, sum(_cpu(p) for p in family), time.monotonic()
         seconds = after[2] - before[2]
-        # Our own look is one of them.
-        statements = max(0, after[0] - before[0] - 1) / seconds
-        memory = sum(p.memory_info().rss for p in family) / (1 << 20)
+        memory, what = _memory(family)
         row = connections.only_row(
             conn,
             "select count(*) from pg_stat_activity"
             " where datname = current_database() and application_name like 'persona-worker%'",
         )
     less: Better = "less"
+    statements = (after[0] - before[0]) / seconds
     cpu = (after[1] - before[1]) / seconds * 100
-    yield Row("S10", "idle runner: transactions", statements, "/s", bar=0.25, better=less)
+    yield Row("S10", "idle runner: statements", statements, "/s", bar=0.25, better=less)
     yield Row("S10", "idle runner: CPU", cpu, "%", bar=0.05, better=less)
     yield Row(
-        "S10", "idle runner: memory (runner and guardian, shared pages counted in both)", memory,
-        "MB", bar=35, better=less,
-    )  # fmt: skip
+        "S10",
+        f"idle runner: memory of runner and guardian, {what}",
+        memory,
+        "MB",
+        bar=35,
+        better=less,
+    )
     yield Row("S10", "idle runner: connections", float(row[0]), "", bar=1, better=less)
 
 
@@ -179,12 +187,13 @@ def memory_per_job(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
 
 
 @contextmanager
-def _worker(lab: Lab, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+def _worker(lab: Lab, *arguments: str, dsn: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
     code = "import sys; from persona_pg.runner.main import main; sys.exit(main())"
+    environment = lab.environment() | ({"PERSONA_DATABASE_URL": dsn} if dsn else {})
     log = (lab.folder / "worker.log").open("ab")
     process = subprocess.Popen(
         [sys.executable, "-c", code, "--name", f"bench-{time.monotonic_ns()}", *arguments],
-        env=lab.environment(), stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+        env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
     )  # fmt: skip
     try:
         yield process
@@ -230,13 +239,11 @@ def _have_started(lab: Lab, count: int) -> bool:
     return int(row[0]) == count
 
 
-def _transactions(conn: Connection) -> int:
-    row = connections.only_row(
-        conn,
-        "select xact_commit + xact_rollback from pg_stat_database"
-        " where datname = current_database()",
-    )
-    return int(row[0])
+def _memory(family: Sequence[psutil.Process]) -> tuple[float, str]:
+    """Return the megabytes of a program that has forked, and how they were counted."""
+    if psutil.LINUX:
+        return sum(p.memory_full_info().pss for p in family) / (1 << 20), "shared pages in parts"
+    return sum(p.memory_info().rss for p in family) / (1 << 20), "shared pages in each"
 
 
 def _runner_memory(worker: subprocess.Popen[bytes]) -> int:
@@ -290,15 +297,16 @@ def _stored_lines(lab: Lab, lines: int) -> Row:
         row = connections.only_row(
             conn, "select id::text, lease from persona.claim_jobs(%s, 1)", (runner,)
         )
+        texts = [
+            json.dumps([
+                {"job_id": row[0], "lease": row[1], "seq": first + i, "stream": "stdout",
+                 "level": "info", "message": "a line of ordinary length from a program " * 2}
+                for i in range(batch)
+            ])
+            for first in range(0, lines, batch)
+        ]  # fmt: skip
         began = time.monotonic()
-        for first in range(0, lines, batch):
-            text = json.dumps(
-                [
-                    {"job_id": row[0], "lease": row[1], "seq": first + i, "stream": "stdout",
-                     "level": "info", "message": "a line of ordinary length from a program " * 2}
-                    for i in range(batch)
-                ]
-            )  # fmt: skip
+        for text in texts:
             conn.execute("select persona.append_logs(%s, %s)", (runner, text))
         seconds = time.monotonic() - began
         stored = connections.only_row(conn, "select count(*) from persona.job_logs")
