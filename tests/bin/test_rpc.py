@@ -124,6 +124,17 @@ def test_a_body_of_20_mb_through_stdin(call, queue, shell):
     assert queue.value("select length(payload ->> 'question') from persona.jobs") == 10_000_000
 
 
+def test_a_body_that_is_too_long_is_refused_at_once(call, queue, tmp_path):
+    large = tmp_path / "large"
+    with large.open("wb") as file:
+        file.truncate(67_108_865)
+
+    answer = call("persona-rpc", "create", f"@{large}")
+
+    assert (answer.code, answer.document["error"]["code"]) == (2, "invalid")
+    assert "longer than 67108864 bytes" in answer.document["error"]["message"]
+
+
 def test_an_answer_of_20_mb(call, queue):
     made = queue.create(payload={"question": "y" * 20_000_000})
 
