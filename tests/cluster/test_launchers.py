@@ -7,6 +7,8 @@ bin/test --cluster tests/cluster/test_launchers.py -s
 from __future__ import annotations
 
 import hashlib
+import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -95,7 +97,7 @@ class Handed:
             ("reader", ["sha256sum"]),
             ("args", ["printf", "[%s]", "--", "{payload.words...}"]),
         ):
-            options = {} if name == "reader" else {"stdin_template": ""}
+            options = {"stdin_template": "{prompt}" if name == "reader" else ""}
             queue.one(
                 "register_agent", name=name, argv=argv, launcher=launcher, admin_only=True, max_attempts=1,
                 env=Jsonb({"COLOUR": "blue"}), **options,
@@ -131,6 +133,45 @@ class Handed:
         began = time.monotonic()
         eventually(lambda: not left(), timeout, what=lambda: [p.cmdline() for p in left()])
         return round(time.monotonic() - began, 1)
+
+
+# A privileged container without cgroups of the second version, such as these tests run in, needs the limits and
+# --cgroups=disabled; elsewhere `podman run --rm -i IMAGE` is enough.
+PODMAN = """
+umount -R /sys/fs/cgroup 2> /dev/null
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+exec podman --cgroup-manager=cgroupfs "$@"
+"""
+RUN = (
+    "run",
+    "--rm",
+    "-i",
+    "--network=none",
+    "--ulimit=nofile=1024:1024",
+    "--ulimit=nproc=4096:4096",
+    "--cgroups=disabled",
+)
+
+
+@pytest.fixture
+def podman(tmp_path):
+    """A launcher into containers of an image that is nothing but busybox."""
+    need("podman", "busybox")
+    image = tmp_path / "image"
+    (image / "bin").mkdir(parents=True)
+    (image / "tmp").mkdir()
+    shutil.copy("/bin/busybox", image / "bin" / "busybox")
+    for name in ("sh", "sleep", "sha256sum", "printf"):
+        (image / "bin" / name).symlink_to("busybox")
+    subprocess.run(["tar", "-C", image, "-cf", tmp_path / "tar", "."], check=True)
+    name = f"localhost/persona-test-{os.getpid()}"
+    subprocess.run(["podman", "import", "-q", tmp_path / "tar", name], check=True)
+    program = tmp_path / "podman"
+    program.write_text(f"#!/bin/sh\nexec unshare --mount sh -c '{PODMAN}' sh \"$@\"\n")
+    program.chmod(0o755)
+    yield [str(program), *RUN, name]
+    for command in (["rm", "-f", "-a", "--filter", f"ancestor={name}"], ["rmi", "-f", name]):
+        subprocess.run(["podman", *command], check=False, capture_output=True)
 
 
 @pytest.fixture
@@ -224,3 +265,17 @@ def test_ssh_alone_takes_arguments_apart_and_hands_on_no_signal(sshd, handed):
     far.queue.act("cancel_job", job)
     far.end(job)
     assert left()
+
+
+def test_podman_hands_on_what_its_first_process_takes(podman, handed, capsys):
+    far = handed(podman)
+    arrived, left_there = what_arrives(far), what_is_left(far)
+    with capsys.disabled():
+        print(f"\npodman run: {arrived}\n{left_there}")
+    assert arrived == {
+        "input": True,
+        "arguments": True,
+        "job's id": False,
+        "agent's variables": False,
+    }
+    assert left_there["told"]
