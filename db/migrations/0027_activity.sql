@@ -58,7 +58,7 @@ create table persona.queue_depths (
   at timestamptz primary key,
   pending bigint not null
 );
-comment on table persona.queue_depths is 'How many jobs were pending at the first tick of each quarter of an hour.';
+comment on table persona.queue_depths is 'How many jobs were pending when a quarter of an hour began, as far as a tick came soon after.';
 comment on column persona.queue_depths.at is 'Start of the quarter.';
 comment on column persona.queue_depths.pending is 'Pending jobs.';
 

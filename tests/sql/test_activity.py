@@ -81,13 +81,31 @@ def test_the_sums_say_what_the_records_say(queue, runner, summed):
         found = drawn(queue)
         assert totals(found) == expected
         # One was given back and waits, too.
-        assert found[-1]["pending"] == len(waiting) + 1
+        assert [row["pending"] for row in found[-2:]] == [0, len(waiting) + 1]
         [load] = queue.rows("select * from persona.agent_workload where agent = 'a'")
         [agent] = [one for one in queue.call("list_agents") if one["agent"] == "a"]
         # From the full hour on, in which there were up to three more.
         assert load["completed_24h"] <= agent["completed_24h"] <= load["completed_24h"] + 3
         assert agent | {"completed_24h": 0} == load | {"completed_24h": 0}
         queue.call("tick")
+
+
+def test_the_depth_of_the_queue_is_as_it_was_also_where_a_person_let_jobs_go_on(
+    queue, runner, summed
+):
+    """Such steps leave no record: the depth is noted at each quarter of an hour."""
+    summed()
+    blocked = queue.create(depends_on=[queue.create()["id"]])
+    queue.call("tick")
+    assert queue.status(blocked) == "blocked"
+    assert drawn(queue)[-1]["pending"] == 1
+    hour_ago = drawn(queue, "1 hour", 4)[-2]["at"]
+    queue.run(
+        "insert into persona.queue_depths values (%s, 7)"
+        " on conflict (at) do update set pending = 7",
+        hour_ago,
+    )
+    assert [row["pending"] for row in drawn(queue, "1 hour", 4)][-3:] == [7, 0, 1]
 
 
 def test_an_end_that_commits_late_is_summed_once(queue, runner, summed, another):

@@ -27,6 +27,9 @@ begin
       union all
       select l.claimed_at, 0, -1, 0, 0, 0 from persona.job_leases as l
       union all
+      -- These have come, but not into the queue yet.
+      select j.created_at, 0, -1, 0, 0, 0 from persona.jobs as j where j.attention = 'blocked'
+      union all
       select a.at, a.created, a.came, a.completed, a.failed, a.otherwise from persona.activity as a
       where v_is_summed and a.at >= v_since
     ), counted as (

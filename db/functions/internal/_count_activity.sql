@@ -22,10 +22,13 @@ begin
   end if;
   perform persona._count_jobs(greatest(v_to, (select c.counted_xid from persona.activity_cursor as c)), false);
   perform persona._sum_past();
+  -- Only soon after that moment: what has come since is known, but not what was released or answered.
   insert into persona.queue_depths (at, pending)
-  select b.at, (select count(*) from persona.job_queue)
+  select b.at, greatest(0, (select count(*) from persona.job_queue) - (
+    select coalesce(sum(a.came), 0) from persona.activity as a where a.at >= b.at))
   from (select date_bin('15 minutes', now(), timestamptz '2000-01-01 00:00Z')) as b (at)
-  where not exists (select from persona.queue_depths as q where q.at = b.at)
+  where now() < b.at + interval '2 minutes'
+    and not exists (select from persona.queue_depths as q where q.at = b.at)
   on conflict do nothing;
 end $$;
 comment on function persona._count_activity() is

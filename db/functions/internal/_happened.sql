@@ -17,7 +17,7 @@ begin
       sum(h.came)::bigint, sum(h.completed)::bigint, sum(h.failed)::bigint, sum(h.otherwise)::bigint,
       sum(h.jobs_failed)::bigint
     from (
-      select j.created_at as at, j.agent, 1 as created, (j.attention is distinct from 'blocked')::integer as came,
+      select j.created_at as at, j.agent, 1 as created, 1 as came,
         0 as completed, 0 as failed, 0 as otherwise, 0 as jobs_failed
       from persona.jobs as j
       where j.created_xid >= p_from and j.created_xid < p_to and j.created_at >= p_since and j.created_at < p_until
