@@ -60,6 +60,8 @@ class Guard:
         if session is None and not is_open:
             return self._refused(request, 401, "sign in first: open the link that was printed")
         request.scope["session"] = session or Session("", "")
+        if "\0" in request.url.path or "%00" in request.url.query:
+            return self._refused(request, 400, "the address has a NUL character in it")
         if request.method not in {"GET", "HEAD"}:
             try:
                 form = await _form(request)
@@ -88,9 +90,12 @@ async def _form(request: Request) -> dict[str, str]:
         if len(body) > _MOST_BODY:
             raise ValueError(f"the form is larger than {_MOST_BODY} bytes")
     try:
-        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100))
+        form = dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=100))
     except UnicodeDecodeError:
         raise ValueError("the form is not UTF-8") from None
+    if any("\0" in value for value in form.values()):
+        raise ValueError("the form has a NUL character in it")
+    return form
 
 
 def _cookies(request: Request) -> dict[str, str]:

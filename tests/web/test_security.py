@@ -9,6 +9,8 @@ import httpx
 import psutil
 import psycopg
 
+from persona_pg.web.actions import ACTIONS
+
 
 class Tags(HTMLParser):
     """The tags of a page with their attributes."""
@@ -43,6 +45,10 @@ def test_a_stranger_sees_nothing_and_the_link_lets_in(serve):
         assert "SameSite=Strict" in cookie
         # Not a redirect: a strict cookie is not sent with one that began elsewhere.
         assert welcome.status_code == 200
+        # Its address has the token: no page that follows is told of it, and no cache keeps it.
+        assert welcome.headers["referrer-policy"] == "no-referrer"
+        assert welcome.headers["cache-control"] == "no-store"
+        assert served.token not in welcome.text
         assert stranger.get("/").status_code == 200
 
         name, _, value = cookie.partition(";")[0].partition("=")
@@ -64,7 +70,10 @@ def test_what_changes_something_must_come_from_a_page_of_ours(browser, queue):
         {"sec-fetch-site": "same-site"},
     ):
         assert browser.post("/do/cancel", data=fields, headers=good | header).status_code == 403
+    assert browser.post("/do/cancel", data=fields, headers={"origin": "null"}).status_code == 403
     assert browser.post("/do/cancel", json=fields, headers=good).status_code == 413
+    nul = fields | {"reason": "a\0b"}
+    assert browser.post("/do/cancel", data=nul, headers=good).status_code == 413
     large = {"ref": "x" * 2_100_000}
     assert browser.post("/do/cancel", data=large, headers=good).status_code == 413
     assert browser.get("/do/cancel", params=fields).status_code == 404
@@ -111,7 +120,26 @@ def test_what_a_job_says_is_text_on_every_page(browser, queue, conn):
         "select persona.complete_jobs(%s, %s)",
         (runner, psycopg.types.json.Jsonb([item | {"result": {"text": ATTACK}}])),
     )
+    asks, goes_on = (queue.create_job("t", {"prompt": ATTACK}, agent="b") for _ in range(2))
+    for one in (asks, goes_on):
+        lease = conn.execute("select lease from persona.claim_job(%s)", (runner,)).fetchone()[0]
+        beat = {"job_id": str(one.id), "lease": lease, "progress": 50, "progress_text": ATTACK}
+        conn.execute(
+            "select persona.heartbeats(%s, %s)",
+            (runner, psycopg.types.json.Jsonb([beat | {"argv": [ATTACK]}])),
+        )
+        if one is asks:
+            conn.execute(
+                "select persona.job_call(%s, %s, %s, 'ask', %s)",
+                (runner, one.id, lease, psycopg.types.json.Jsonb({"text": ATTACK})),
+            )
+            item = {"job_id": str(one.id), "lease": lease, "outcome": "held"}
+            conn.execute(
+                "select persona.complete_jobs(%s, %s)", (runner, psycopg.types.json.Jsonb([item]))
+            )
+    queue.close_gate(ATTACK[:40], reason=ATTACK)
     pages = [
+        f"/jobs/{asks.id}", f"/jobs/{goes_on.id}",
         "/", "/jobs", f"/jobs?q={ATTACK}", f"/jobs/{job.id}", f"/jobs/{job.id}/log?q=script",
         "/agents", "/agents/b", "/alerts", "/runners", "/plots", "/questions", "/costs",
         f"/jobs/new?prompt={ATTACK}", "/schedules",
@@ -126,6 +154,8 @@ def test_what_a_job_says_is_text_on_every_page(browser, queue, conn):
         names = {name for _, attributes in found.tags for name, _ in attributes}
         assert not [name for name in names if name == "style" or name.startswith("on")], path
         assert "\x1b" not in html, path
+    assert "&lt;script&gt;" in browser.page("/questions")
+    assert browser.page(f"/jobs/{goes_on.id}").count("&lt;script&gt;") >= 3
     shown = browser.page(f"/jobs/{job.id}")
     assert '<span class="f1">&lt;script&gt;' in shown
     downloaded = browser.get(f"/jobs/{job.id}/log.txt")
@@ -133,6 +163,24 @@ def test_what_a_job_says_is_text_on_every_page(browser, queue, conn):
     assert downloaded.headers["content-disposition"].startswith("attachment")
     assert ATTACK in downloaded.text
     assert "\x1b" not in downloaded.text
+
+
+def test_no_path_leads_out_and_none_writes_headers(browser, queue):
+    job = queue.create_job("t", agent="a")
+    for path in (
+        "/static/../app.py", "/static/..%2fapp.py", "/static/%2e%2e/app.py", "/static//etc/passwd",
+        "/static/%2e%2e%2f%2e%2e%2f%2e%2e%2fetc%2fpasswd", "/jobs/..%2f..%2fetc%2fpasswd/log.txt",
+        "/jobs/%00/log.txt", f"/jobs/{job.id}%0d%0aX-Evil:%201/log.txt", "/jobs/x/log.txt",
+        "/agents/a%0d%0aX-Evil:%201", "/nothing%0d%0aX-Evil:%201", "/jobs?q=%0d%0aX-Evil:%201",
+        "/jobs?q=%00",
+    ):  # fmt: skip
+        answer = browser.get(path)
+        assert answer.status_code in {400, 404} or "?q=%0d" in path, path
+        assert "x-evil" not in answer.headers, path
+        assert "root:" not in answer.text, path
+        assert "import" not in answer.text, path
+    named = browser.get(f"/jobs/{job.id}/log.txt").headers["content-disposition"]
+    assert named == f'attachment; filename="{job.short_id}.log"'
 
 
 def test_who_may_only_look_is_offered_nothing_and_refused(serve, queue, databases, database, conn):
@@ -149,6 +197,13 @@ def test_who_may_only_look_is_offered_nothing_and_refused(serve, queue, database
     assert answer.status_code == 403
     assert answer.json()["ok"] is False
     assert "permission denied" in answer.json()["words"]
+    fields = {
+        "ref": str(job.id), "job_type": "t", "agent": "a", "answer": "x", "provider": "p",
+        "name": "a", "up_to": "1",
+    }  # fmt: skip
+    refusals = {name: looker.act(name, **fields).status_code for name in ACTIONS}
+    # No gate, schedule or runner is there; whether it is, only those hear who may act on it.
+    assert refusals == dict.fromkeys(ACTIONS, 403)
     without = looker.act("cancel", ref=str(job.id), script=False)
     assert without.status_code == 403
     assert "Not permitted" in without.text
