@@ -1,7 +1,7 @@
 """Jobs handed on by a launcher: what arrives on the other side, and that nothing is left there.
 
 bin/test --cluster tests/cluster/test_launchers.py -s
-(root; Debian: apt-get install openssh-server podman busybox-static)
+(root; Debian: apt-get install openssh-server podman docker.io busybox-static)
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 
@@ -154,18 +155,71 @@ RUN = (
 
 
 @pytest.fixture
-def podman(tmp_path):
-    """A launcher into containers of an image that is nothing but busybox."""
-    need("podman", "busybox")
-    image = tmp_path / "image"
-    (image / "bin").mkdir(parents=True)
-    (image / "tmp").mkdir()
-    shutil.copy("/bin/busybox", image / "bin" / "busybox")
+def image(tmp_path):
+    """An image that is nothing but busybox, as a tar file."""
+    need("busybox")
+    folder = tmp_path / "image"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "tmp").mkdir()
+    shutil.copy("/bin/busybox", folder / "bin" / "busybox")
     for name in ("sh", "sleep", "sha256sum", "printf"):
-        (image / "bin" / name).symlink_to("busybox")
-    subprocess.run(["tar", "-C", image, "-cf", tmp_path / "tar", "."], check=True)
+        (folder / "bin" / name).symlink_to("busybox")
+    subprocess.run(["tar", "-C", folder, "-cf", tmp_path / "tar", "."], check=True)
+    return tmp_path / "tar"
+
+
+@pytest.fixture
+def docker(tmp_path, image):
+    """A launcher into containers of a daemon of our own, and how it is asked."""
+    programs = need("docker", "dockerd")
+    folder = Path(tempfile.mkdtemp(prefix="docker-", dir="/tmp"))
+    address = f"unix://{folder}/sock"
+    with (folder / "log").open("wb") as log:
+        daemon = subprocess.Popen(
+            [programs["dockerd"], "--iptables=false", "--ip6tables=false", "--bridge=none", f"--data-root={folder}/data",
+             f"--exec-root={folder}/exec", f"--pidfile={folder}/pid", f"--host={address}"],
+            stdout=log, stderr=log,
+        )  # fmt: skip
+
+    def ask(*arguments):
+        done = subprocess.run(
+            [programs["docker"], "-H", address, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return done.stdout.split() if done.returncode == 0 else None
+
+    try:
+        eventually(lambda: ask("ps") is not None, 60, what=(folder / "log").read_text)
+        assert ask("import", str(image), "persona-test")
+        yield (
+            [
+                programs["docker"],
+                "-H",
+                address,
+                "run",
+                "--rm",
+                "-i",
+                "--network=none",
+                "persona-test",
+            ],
+            ask,
+        )
+        for container in ask("ps", "-q"):
+            ask("kill", container)
+    finally:
+        daemon.terminate()
+        daemon.wait(30)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def podman(tmp_path, image):
+    """A launcher into containers of podman."""
+    need("podman")
     name = f"localhost/persona-test-{os.getpid()}"
-    subprocess.run(["podman", "import", "-q", tmp_path / "tar", name], check=True)
+    subprocess.run(["podman", "import", "-q", image, name], check=True)
     program = tmp_path / "podman"
     program.write_text(f"#!/bin/sh\nexec unshare --mount sh -c '{PODMAN}' sh \"$@\"\n")
     program.chmod(0o755)
@@ -279,3 +333,30 @@ def test_podman_hands_on_what_its_first_process_takes(podman, handed, capsys):
         "agent's variables": False,
     }
     assert left_there["told"]
+
+
+def test_docker_hands_on_what_its_first_process_takes_and_keeps_what_is_deaf(
+    docker, handed, capsys
+):
+    launcher, ask = docker
+    far = handed(launcher)
+    arrived = what_arrives(far)
+    told = far.begun(far.create(TRAP))
+    far.queue.act("cancel_job", told)
+    ended = far.end(told)
+    far.gone(30)
+    deaf = far.begun(far.create(DEAF))
+    far.queue.act("cancel_job", deaf)
+    far.end(deaf)
+    with capsys.disabled():
+        print(
+            f"\ndocker run: {arrived}; told: {ended} {'told' in far.log(told)}; deaf: left {len(ask('ps', '-q'))} containers"
+        )
+    assert arrived == {
+        "input": True,
+        "arguments": True,
+        "job's id": False,
+        "agent's variables": False,
+    }
+    assert "told" in far.log(told)
+    assert left()
