@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import stat
 import sys
 import uuid
 from dataclasses import dataclass
@@ -181,7 +182,10 @@ def _prompt_file(job: Mapping[str, Any], values: Mapping[str, Any]) -> Path | No
 
 def _is_file(path: str) -> bool:
     try:
-        return Path(path).is_file()
+        # Path.is_file hides every error from Python 3.14 on.
+        return stat.S_ISREG(Path(path).stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL
+        return False
     except OSError as exc:  # too long, or in a folder that is closed to us
         raise RenderError(f"{path[:200]} cannot be looked at: {exc.strerror}") from exc
 
@@ -207,10 +211,12 @@ def _argv(template: Sequence[str], values: Mapping[str, Any]) -> list[str]:
         for item in () if is_free else items:
             _refuse_option(element, _text(item))
     if not argv or not argv[0]:
-        raise RenderError("the command line is empty")
+        raise RenderError("the command line is empty: the agent's argv must begin with a program")
     for argument in argv:
         if "\0" in argument:
-            raise RenderError("an argument contains a NUL character")
+            raise RenderError(
+                f"argument {argument[:100]!r} contains a NUL character, which no program can be given"
+            )
     return argv
 
 
