@@ -198,7 +198,9 @@ def add_command(app: App, /, name: str, argv: tuple[str, ...], **options: Any) -
     fields = _given(argv, options)
     program = fields.pop("argv", None)
     if not program:
-        raise click.UsageError("name the program after --")
+        raise click.UsageError(
+            f"name the program after --: persona agents add {name} -- PROGRAM [ARG...]"
+        )
     app.queue.register_agent(name, program, **fields)
     output.put(f"agent {name} registered")
 

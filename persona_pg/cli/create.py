@@ -62,7 +62,7 @@ def create_command(
 def _payload(question: str | None, prompt: str | None, payload: str | None) -> dict[str, Any]:
     given = [value for value in (question, prompt, payload) if value is not None]
     if len(given) > 1:
-        raise click.UsageError("give one of -q, -p and --payload")
+        raise click.UsageError("give one of -q, -p and --payload, not several")
     if question is not None:
         return {"question": read_text(question)}
     if prompt is not None:

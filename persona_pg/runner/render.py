@@ -215,7 +215,7 @@ def _argv(template: Sequence[str], values: Mapping[str, Any]) -> list[str]:
     for argument in argv:
         if "\0" in argument:
             raise RenderError(
-                f"argument {argument[:100]!r} contains a NUL character, which no program can be given"
+                f"argument {argument[:100]!r} contains a NUL, which no program can be given"
             )
     return argv
 

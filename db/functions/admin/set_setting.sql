@@ -3,6 +3,7 @@ language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 declare
   v_setting persona.settings;
+  v_kind text;
 begin
   update persona.settings as s set value = set_setting.value
   where s.name = set_setting.name
@@ -10,8 +11,12 @@ begin
       else jsonb_typeof(s.value) end
   returning * into v_setting;
   if not found then
-    perform persona._invalid('name', set_setting.name, format('with a value of the same kind, one of: %s',
-      (select string_agg(s.name || ' (' || jsonb_typeof(s.value) || ')', ', ' order by s.name) from persona.settings as s)));
+    select jsonb_typeof(s.value) into v_kind from persona.settings as s where s.name = set_setting.name;
+    if found then
+      perform persona._invalid('value', set_setting.value::text, format('%s is a %s', set_setting.name, v_kind));
+    end if;
+    perform persona._invalid('name', set_setting.name,
+      format('one of: %s', (select string_agg(s.name, ', ' order by s.name) from persona.settings as s)));
   end if;
   return v_setting;
 end $$;

@@ -21,7 +21,8 @@ begin
   exception when unique_violation then
     perform persona._raise('PJ423',
       format('job %s cannot be retried: another unfinished job has its dedupe key "%s"', v_job.short_id, v_job.dedupe_key),
-      jsonb_build_object('id', v_job.id, 'from', v_job.status, 'to', 'pending', 'dedupe_key', v_job.dedupe_key), null);
+      jsonb_build_object('id', v_job.id, 'from', v_job.status, 'to', 'pending', 'dedupe_key', v_job.dedupe_key),
+      'Wait until that one has ended, or cancel it.');
   end;
   return v_job;
 end $$;

@@ -63,7 +63,8 @@ begin
 exception when unique_violation then
   perform persona._raise('PJ409',
     format('another unfinished job has the dedupe key "%s"', update_job.changes ->> 'dedupe_key'),
-    jsonb_build_object('id', v_id, 'dedupe_key', update_job.changes ->> 'dedupe_key'), null);
+    jsonb_build_object('id', v_id, 'dedupe_key', update_job.changes ->> 'dedupe_key'),
+    'Choose another key, or change that job.');
   return null;
 end $$;
 comment on function persona.update_job(text, timestamptz, jsonb) is

@@ -15,7 +15,8 @@ begin
     if exists (select from persona.job_leases as l where l.lock_key = p_job.lock_key) then
       perform persona._raise('PJ423',
         format('job %s cannot start: another job runs under its lock key "%s"', p_job.short_id, p_job.lock_key),
-        jsonb_build_object('id', p_job.id, 'from', 'pending', 'to', 'running'), null);
+        jsonb_build_object('id', p_job.id, 'from', 'pending', 'to', 'running'),
+        'Start it again when that one has ended.');
     end if;
   end if;
   delete from persona.job_queue as q where q.seq = p_job.seq;

@@ -15,7 +15,7 @@ begin
   left join persona.job_types as t on t.name = v_given.job_type
   where a.name = coalesce(nullif(v_given.agent, ''), t.default_agent, persona._setting('default_agent'));
   if not found then
-    perform persona._invalid('agent', v_given.agent, 'no such agent is registered');
+    perform persona._unknown_agent('agent', v_given.agent);
   end if;
   v_is_held := persona._needs_approval(v_agent.name, v_given.job_type);
   insert into persona.jobs (
