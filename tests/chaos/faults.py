@@ -173,11 +173,19 @@ def runner_stopped(e):
 def _fall_asleep(e):
     """Stop the service as a whole, the runner first: what it starts is to sleep too."""
     e.strike()
+    runner = psutil.Process(e.a.pid)
     pids = [e.a.pid, e.a.guardian]
-    e.a.kill(pids[0], signal.SIGSTOP)
-    pids += [p.pid for p in psutil.Process(pids[0]).children(recursive=True)]
-    for pid in pids[1:]:
-        e.a.kill(pid, signal.SIGSTOP)
+    e.a.kill(e.a.pid, signal.SIGSTOP)
+    # While it starts a program it does not stop before that runs.
+    for _ in range(5000):
+        if runner.status() == psutil.STATUS_STOPPED:
+            break
+        time.sleep(0.001)
+    e.a.kill(e.a.guardian, signal.SIGSTOP)
+    while new := [p.pid for p in runner.children(recursive=True) if p.pid not in pids]:
+        for pid in new:
+            e.a.kill(pid, signal.SIGSTOP)
+        pids += new
     # Until even its guardian comes too late.
     time.sleep(LEASE + 1.0 + e.rng.uniform(0.2, 1.0))
     return pids
@@ -214,17 +222,26 @@ def asleep_beside_another(e):
     e.measure_gone(taken, limit=1.5)
     e.finish()
     runs = e.world.history.executions(e.job_ids)
+    # Also those that were just being started when it fell asleep.
+    lost = [
+        row[0]
+        for row in e.world.rows(
+            "select t.job_id::text from persona.job_attempts as t"
+            " where t.outcome = 'orphaned' and t.runner_name = %s and t.job_id::text = any(%s)",
+            e.a.name, list(e.job_ids),
+        )
+    ]  # fmt: skip
     # They are alive while they sleep, and then for the instant until they are stopped.
     allowed = re.compile(
-        rf"job ({'|'.join(one.start.job_id for one in taken)}): (an execution began while another"
-        r"|two executions overlap|an execution .* ended after its outcome)"
+        rf"job ({'|'.join(lost)}): (an execution began while another|two executions overlap"
+        rf"|an execution .pid ({'|'.join(map(str, pids))}). (ended after|belongs to 0))"
     )
-    e.broken = [words for words in e.broken if not (taken and allowed.match(words))]
-    for one in taken:
-        ends = [run.end for run in runs[one.start.job_id] if run.start == one.start and run.end]
+    e.broken = [words for words in e.broken if not (lost and allowed.match(words))]
+    for job_id in lost:
+        last = [run.end or run.start for run in runs[job_id] if run.start.pid in pids]
         e.demand(
-            not [end for end in ends if end.boottime > e.over_at + 1.0],
-            f"job {one.start.job_id}: what slept went on beside another execution",
+            not [event for event in last if event.boottime > e.over_at + 1.0],
+            f"job {job_id}: what slept went on beside another execution",
         )
     e.demand(taken or not mine, "nobody took what the sleeper had")
 
