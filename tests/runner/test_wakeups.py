@@ -78,6 +78,29 @@ def test_single_jobs_into_the_idle_moment_start_promptly(idle, jobs):
     assert delays(jobs.conn, made)[-1] < PROMPT
 
 
+def test_a_runner_that_is_notified_all_the_time_stays_awake_and_sleeps_again(
+    idle, jobs, conn, proxy, eventually
+):
+    looks = []
+
+    def watch(to_server, data):
+        if to_server and b"stays_awake" in data:
+            looks.append(data)
+        return True
+
+    proxy.filter = watch
+    idle(PERSONA_DATABASE_URL=proxy.dsn)
+
+    def is_awake():
+        conn.execute("select pg_notify('persona_wake', 'command')")
+        return looks
+
+    marked = "select count(*) from persona.idle_runners"
+    eventually(is_awake, 60, interval=0.0)
+    starts(jobs.command("true"), jobs)
+    eventually(lambda: conn.execute(marked).fetchone() == (1,), 30)
+
+
 def test_a_long_transaction_of_a_stranger_delays_nothing(idle, jobs, connect):
     stranger = connect("stranger", autocommit=False)
     stranger.execute("create table public.x (); select pg_current_xact_id()")
