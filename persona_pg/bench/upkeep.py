@@ -6,8 +6,12 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from psycopg import sql
+
+from persona_pg import connections
 from persona_pg.bench import queueing
 from persona_pg.bench.lab import AGENT, Lab, program
 from persona_pg.bench.model import Row, Series, percentile
@@ -18,7 +22,8 @@ if TYPE_CHECKING:
 
     from persona_pg.bench.plan import Plan
 
-_BATCH = 5000
+# As many as a tick takes at once.
+_BATCH = 2000
 _LINES = 10
 _OLD = (
     """
@@ -68,6 +73,8 @@ def cleanup(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
 
     def clean() -> None:
         with lab.connect() as conn:
+            # Which drops the log lines of that day as a whole.
+            conn.execute("select persona.tick()")
             while True:
                 row = conn.execute(
                     "select persona.cleanup_old_jobs(30, max_jobs => %s)", (_BATCH,)
@@ -131,8 +138,14 @@ def _while_claiming(
 
 
 def _make_old(lab: Lab, count: int) -> None:
-    """Put finished jobs of two months ago there, each with its attempt and ten lines."""
+    """Put finished jobs of two months ago there, each with its attempt and ten lines of log."""
     with lab.connect() as conn:
+        (day,) = connections.only_row(conn, "select (now() - interval '60 days')::date")
+        conn.execute(
+            sql.SQL(
+                "create table persona.{} partition of persona.job_logs for values from ({}) to ({})"
+            ).format(sql.Identifier(f"job_logs_{day:%Y%m%d}"), day, day + timedelta(days=1))
+        )
         conn.execute("alter table persona.jobs disable trigger user")
         for statement in _OLD:
             conn.execute(statement, {"agent": AGENT, "count": count, "lines": _LINES})
