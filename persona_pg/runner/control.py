@@ -65,23 +65,25 @@ class Control:
                 left = [group for group in left if os.path.exists(group)]
                 time.sleep(0.01)
 
-    def wrap(self, argv: Sequence[str], token: int) -> tuple[list[str], str]:
-        """Return the command line that starts *argv* in a group of its own, and that group.
+    def launcher(self, token: int) -> tuple[Sequence[str], str]:
+        """Return what starts a program in a group of its own, and that group.
 
-        The group is empty where there is none: the job runs as well, with less around it.
+        Both are empty where there is none: the job runs as well, with less around it.
         """
         if self.kind == "cgroup":
             group = f"{self._base}/{_PREFIX}{self._tag}-{token:x}"
             try:
                 os.mkdir(group, 0o755)
             except OSError:
-                return list(argv), ""
-            return ["/bin/sh", "-c", _ENTER, f"{group}/cgroup.procs", *argv], group
+                return (), ""
+            return ("/bin/sh", "-c", _ENTER, f"{group}/cgroup.procs"), group
         if self.kind == "systemd":
             unit = f"--unit={_unit(token)}"
-            started = ["systemd-run", *self._user, "--scope", "-q", "--collect", unit, "--", *argv]
-            return started, ""
-        return list(argv), ""
+            import shutil
+
+            run = shutil.which("systemd-run") or "systemd-run"
+            return (run, *self._user, "--scope", "-q", "--collect", unit, "--"), ""
+        return (), ""
 
     def kill(self, group: str, token: int) -> None:
         """Kill everything in the group of a job; the tree of its processes is killed besides."""

@@ -48,7 +48,7 @@ class Heartbeats:
         self._processes = processes
         self._kick = kick
         self._on_late = on_late
-        self._answered_at = procfs.boottime()
+        self._sent_at = procfs.boottime()
         # Since when they run, without that their pids were told.
         self._untold: dict[Execution, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -114,10 +114,12 @@ class Heartbeats:
             answer.complain("heartbeat")
             self.next_at = min(self.next_at, self._loop.time() + 1)
             return
-        if sent_at - self._answered_at > lease:
-            # Stopped, or asleep with the machine.
+        # Stopped, or asleep with the machine, for so long that our idle mark may not have counted
+        # for a while: the server heard of us before this answer, and writes that down only where
+        # what it has is older than a tenth of the lease, or a second.
+        if procfs.boottime() - self._sent_at > lease - min(1.0, lease / 10):
             self._on_late()
-        self._answered_at = sent_at
+        self._sent_at = sent_at
         for beat in answer or ():
             execution = self._roster.get(beat["job_id"], beat["lease"])
             if execution is None:

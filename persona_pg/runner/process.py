@@ -20,7 +20,7 @@ from persona_pg.runner.descriptors import DescriptorSeal, check_room
 from persona_pg.runner.endings import Endings
 from persona_pg.runner.orphans import Orphans
 from persona_pg.runner.pace import Pace
-from persona_pg.runner.programs import SpawnError, find_program
+from persona_pg.runner.programs import SpawnError, check_interpreter
 from persona_pg.runner.readers import readers
 from persona_pg.runner.spawn import (
     Child,
@@ -93,10 +93,9 @@ class Processes:
         token = spec.token if spec.token is not None else self.new_token()
         group = ""
         if self._control.kind != "subreaper":
-            # What cannot be started is refused here, and not by what starts it.
-            find_program(spec.argv[0] if spec.argv else "", spec.env, spec.cwd)
-            argv, group = self._control.wrap(spec.argv, token)
-            spec = replace(spec, argv=argv)
+            check_interpreter(spec.argv, spec.env, spec.cwd)
+            launcher, group = self._control.launcher(token)
+            spec = replace(spec, launcher=(*spec.launcher, *launcher))
         try:
             child = spawn(spec, token)
         except SpawnError:

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 SpawnErrorKind = Literal[
@@ -18,6 +18,8 @@ SpawnErrorKind = Literal[
 # Where a program was found is believed for so long: a PATH of twelve folders is 12 looks a job.
 _FOUND_SECONDS = 1.0
 _FOUND_AT_MOST = 200
+# As much of a script's first line as the kernel reads.
+_SHEBANG_BYTES = 256
 _found: dict[tuple[str, str, str], tuple[str, float]] = {}
 
 
@@ -58,6 +60,28 @@ def find_program(name: str, env: Mapping[str, str], cwd: str | Path | None = Non
         _found.clear()
     _found[key] = found, now + _FOUND_SECONDS
     return found
+
+
+def check_interpreter(
+    argv: Sequence[str], env: Mapping[str, str], cwd: str | Path | None = None
+) -> None:
+    """Refuse a script whose interpreter is missing: a launcher would only say so as the job."""
+    if not argv or (cwd is not None and not os.path.isdir(cwd)):  # noqa: PTH112 a hot path
+        return  # what starts it says what is wrong
+    name = argv[0]
+    try:
+        with open(find_program(name, env, cwd), "rb") as file:  # noqa: PTH123 a hot path
+            first = file.read(_SHEBANG_BYTES).partition(b"\n")[0]
+    except OSError:
+        return  # it may be run, and not read
+    if first.startswith(b"#!") and (words := first[2:].split(maxsplit=1)):
+        interpreter = os.fsdecode(words[0])
+        if not os.path.exists(os.path.join(cwd or "", interpreter)):  # noqa: PTH110, PTH118 as above
+            raise SpawnError(
+                "not_executable",
+                f"program '{name}' cannot be run: the interpreter in its first line was not found",
+                name,
+            )
 
 
 def _first_program(candidates: list[str], name: str) -> str:

@@ -81,13 +81,20 @@ def test_in_a_group_of_its_own_nothing_of_a_job_escapes(grouped, jobs, own_group
     pgtest.eventually(lambda: groups(own_group) == [])
 
 
-def test_the_program_is_started_as_ever(grouped, jobs, own_group):
+def test_the_program_is_started_as_ever(grouped, jobs, own_group, tmp_path):
     grouped()
     job = jobs.sh('cat /proc/self/cgroup; echo "$0" "$1"')
     assert jobs.end(job).status == "completed"
     assert f"{own_group.name}/persona-" in jobs.lines(job)[-2]
     missing = jobs.end(jobs.command("/no/such/program", max_attempts=1))
     assert (missing.status, "not found" in missing.error) == ("failed", True)
+    lost = jobs.end(jobs.sh("true", cwd=tmp_path / "none", max_attempts=1))
+    assert f"cannot run 'sh' in directory '{tmp_path / 'none'}'" in lost.error
+    script = tmp_path / "script"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    strange = jobs.end(jobs.command(str(script), max_attempts=1))
+    assert "the interpreter in its first line was not found" in strange.error
 
 
 def test_what_a_runner_and_its_guardian_leave_when_both_are_killed_the_next_start_kills(
