@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 
 CHANGING = {
@@ -160,7 +161,7 @@ def test_without_a_database_there_is_a_server_that_says_so(start_server):
     assert "no connection to the database at 127.0.0.1" in tools.refusal("list_agents")
 
 
-def test_nothing_but_the_protocol_is_on_standard_output(cli):
+def test_nothing_but_the_protocol_is_on_standard_output(persona_env):
     """The handshake that most programs use today, by hand."""
     hello = {
         "protocolVersion": "2025-06-18",
@@ -174,10 +175,22 @@ def test_nothing_but_the_protocol_is_on_standard_output(cli):
         {"id": 3, "method": "tools/call", "params": {"name": "get_summary", "arguments": {}}},
     ]
     lines = "".join(json.dumps({"jsonrpc": "2.0", **one}) + "\n" for one in asked)
-    done = cli("mcp", input=lines)
+    with subprocess.Popen(
+        ["persona", "mcp"],
+        env=persona_env,
+        text=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as server:
+        server.stdin.write(lines)
+        server.stdin.flush()
+        # What has not been answered when its input ends never is.
+        answered = [json.loads(server.stdout.readline()) for _ in range(3)]
+        rest, errors = server.communicate(timeout=60)
 
-    assert (done.returncode, done.stderr) == (0, "")
-    answers = {one["id"]: one for one in map(json.loads, done.stdout.splitlines())}
+    assert (server.returncode, rest, errors) == (0, "", "")
+    answers = {one["id"]: one for one in answered}
     assert answers[1]["result"]["serverInfo"]["name"] == "persona"
     assert "queue of jobs" in answers[1]["result"]["instructions"]
     assert len(answers[2]["result"]["tools"]) == len(CHANGING | LOOKING)
