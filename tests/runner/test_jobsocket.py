@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shlex
@@ -46,7 +47,8 @@ def braces(script):
 def asked_by_a_stranger(path):
     with socket.socket(socket.AF_UNIX) as stranger:
         stranger.connect(path)
-        stranger.sendall(b'{"command": "get"}\n')
+        with contextlib.suppress(BrokenPipeError):  # it may be refused before it asks
+            stranger.sendall(b'{"command": "get"}\n')
         return json.loads(stranger.makefile().readline())
 
 
