@@ -199,6 +199,7 @@ end $$;
 \ir functions/internal/_note_plan.sql
 \ir functions/internal/_needs_approval.sql
 \ir functions/internal/_orphan.sql
+\ir functions/internal/_outcomes.sql
 \ir functions/internal/_own_runner.sql
 \ir functions/internal/_park_for_money.sql
 \ir functions/internal/_percentiles.sql

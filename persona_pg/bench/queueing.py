@@ -54,7 +54,7 @@ def claim_and_complete(conn: Connection, runner: str, batch: int) -> int:
     ).fetchone()
     if row is None or row[0] is None:
         return 0
-    conn.execute("select count(*) from persona.complete_jobs(%s, %s)", (runner, json.dumps(row[0])))
+    _report(conn, runner, row[0])
     return len(row[0])
 
 
@@ -64,6 +64,10 @@ def complete(conn: Connection, runner: str, jobs: Sequence[dict[str, Any]]) -> N
         {"job_id": job["id"], "lease": job["lease"], "outcome": "completed", "exit_code": 0}
         for job in jobs
     ]
+    _report(conn, runner, reports)
+
+
+def _report(conn: Connection, runner: str, reports: Sequence[dict[str, Any]]) -> None:
     conn.execute(
         "select count(*) from persona.complete_jobs(%s, %s)", (runner, json.dumps(reports))
     )

@@ -18,6 +18,7 @@ SpawnErrorKind = Literal[
 # Where a program was found is believed for so long: a PATH of twelve folders is 12 looks a job.
 _FOUND_SECONDS = 1.0
 _FOUND_AT_MOST = 200
+NO_INTERPRETER = "the interpreter in its first line was not found"
 # As much of a script's first line as the kernel reads.
 _SHEBANG_BYTES = 256
 _found: dict[tuple[str, str, str], tuple[str, float]] = {}
@@ -78,9 +79,7 @@ def check_interpreter(
         interpreter = os.fsdecode(words[0])
         if not os.path.exists(os.path.join(cwd or "", interpreter)):  # noqa: PTH110, PTH118 as above
             raise SpawnError(
-                "not_executable",
-                f"program '{name}' cannot be run: the interpreter in its first line was not found",
-                name,
+                "not_executable", f"program '{name}' cannot be run: {NO_INTERPRETER}", name
             )
 
 

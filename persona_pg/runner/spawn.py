@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from persona_pg.runner import children, identity, procfs
-from persona_pg.runner.programs import SpawnError, SpawnErrorKind, find_program
+from persona_pg.runner.programs import NO_INTERPRETER, SpawnError, SpawnErrorKind, find_program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -251,7 +251,7 @@ def _translated(program: str) -> Iterator[None]:
             kind, reason = "too_big", "the command line or the environment is too long"
         elif error.errno == errno.ENOENT:
             # The program itself was found: its first line names something that is not there.
-            kind, reason = "not_executable", "the interpreter in its first line was not found"
+            kind, reason = "not_executable", NO_INTERPRETER
         elif error.errno in (errno.ENOEXEC, errno.EACCES, errno.ELOOP, errno.ETXTBSY):
             kind = "not_executable"
         else:

@@ -14,7 +14,6 @@ declare
   v_kind record;
   v_agent persona.agents;
   v_agents text[] := array[]::text[];
-  v_name text;
   v_ids uuid[];
   v_done bigint;
 begin
@@ -118,9 +117,7 @@ begin
   )
   select (select count(*) from queued), array(select i.id from item as i order by i.n) into v_done, v_ids;
 
-  foreach v_name in array v_agents loop
-    perform persona._wake(v_name);
-  end loop;
+  perform persona._wake(w.agent) from unnest(v_agents) as w (agent);
   perform persona._announce(null);
 
   if v_done = v_shape.given then

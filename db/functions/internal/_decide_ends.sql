@@ -1,7 +1,7 @@
 -- What follows from executions that ended otherwise than completed: retry, wait, hold or end, whether it counts as an
 -- attempt, and what the history says of it. Decided by failure_policies, by what a person has asked for, by the number
 -- of attempts, and for jobs that are driven from outside by their driver. Jobs and leases are locked by the caller.
--- Stable: it decides by what the statement that writes the decisions sees.
+-- Stable: it decides by what the statement that writes the decisions sees. The switches of the planner are _settle's.
 -- outcome: completed; failed, timeout, idle_timeout (what follows is in failure_policies; by default counted attempts,
 -- retried while some are left); cancelled, held (a requested stop); rate_limited, given_back, orphaned (not counted).
 create or replace function persona._decide_ends(p_runner_id uuid, p_items jsonb) returns table (
@@ -22,8 +22,7 @@ begin
         job_id uuid, lease bigint, outcome text, exit_code integer, error text, failure_kind text, result jsonb,
         cost_usd numeric, tokens jsonb, session_id text, model text, pid integer, retry_at timestamptz, retry_in double precision,
         is_cumulative_cost boolean, argv text[])
-      where i.outcome in (
-        'completed', 'failed', 'timeout', 'idle_timeout', 'cancelled', 'held', 'rate_limited', 'given_back', 'orphaned')
+      where i.outcome = any(persona._outcomes())
     ), current as (
       select i.job_id, i.lease, i.outcome, i.exit_code, i.error, i.failure_kind, i.result, i.tokens,
         i.session_id, i.model, i.pid, i.argv,

@@ -4,6 +4,7 @@
 -- them, and they wait for _unpark. An advisory lock on the key orders that against _unpark; it is only ever tried here.
 -- What costs money is reserved last, so that nothing is reserved for a job that does not start.
 -- Lock order: entry, then job, both with SKIP LOCKED, so a claim waits for nobody.
+-- The switches of the planner are those of claim_jobs, here and in _pick_from_place.
 create or replace function persona._pick_jobs(
   p_agents text[], p_limits integer[], p_max integer, out ids uuid[], out seqs bigint[], out parked boolean,
   out amounts numeric[])

@@ -21,7 +21,6 @@ declare
   v_given record;
   v_done record;
   v_then record;
-  v_agent text;
 begin
   select count(*) as n, array_agg(i.job_id) as ids, bool_or(i.cost_usd is not null) as has_costs,
     bool_and(i.outcome = 'completed' and i.is_cumulative_cost is not true) is true as is_plain
@@ -143,9 +142,7 @@ begin
   if v_then.frees_anybody then
     perform persona._wake('*');
   end if;
-  foreach v_agent in array v_then.limited loop
-    perform persona._wake(v_agent);
-  end loop;
+  perform persona._wake(w.agent) from unnest(v_then.limited) as w (agent);
   if v_then.is_watched then
     perform persona._announce(v_done.ids);
   end if;

@@ -1,6 +1,7 @@
 -- Reports of executions that their runner does not hold (any more): the same report again, one that came too late, or
 -- one with an outcome that there is not. A late one changes nothing, but is kept as stale_result of its attempt, with
 -- what it has cost. p_jobs and p_leases: those whose end has just been written.
+-- The switches of the planner are _settle's.
 create or replace function persona._settle_late(p_runner_id uuid, p_items jsonb, p_jobs uuid[], p_leases bigint[])
 returns table (job_id uuid, lease bigint, status text, result_status text)
 language plpgsql volatile
@@ -10,9 +11,7 @@ begin
   return query
     with late as materialized (
       select i.job_id, i.lease, case
-          when not coalesce(i.outcome in (
-            'completed', 'failed', 'timeout', 'idle_timeout', 'cancelled', 'held', 'rate_limited', 'given_back',
-            'orphaned'), false) then 'invalid'
+          when not coalesce(i.outcome = any(persona._outcomes()), false) then 'invalid'
           when a.job_id is not null and a.outcome = i.outcome and a.runner_id = p_runner_id then 'repeated'
           when a.job_id is not null and a.outcome in ('cancelled', 'held') and a.runner_id = p_runner_id
             and i.outcome <> 'completed' and a.exit_code is not distinct from i.exit_code then 'repeated'

@@ -24,7 +24,7 @@ begin
     || jsonb_build_object('result', complete_job.result, 'tokens', complete_job.tokens))) as s;
   if v_status = 'invalid' then
     perform persona._invalid('outcome', v_outcome,
-      'one of completed, failed, timeout, idle_timeout, cancelled, held, rate_limited, given_back, orphaned');
+      'one of ' || array_to_string(persona._outcomes(), ', '));
   elsif v_status = 'lost' then
     perform persona._lease_lost(complete_job.runner_id, complete_job.job_id, complete_job.lease);
   end if;
