@@ -2,7 +2,8 @@
 -- tick keeps: only jobs that came since are counted, so that ten million finished ones cost nothing. A tenant's
 -- are, and so are all after a restore of millions.
 -- The body is parsed when it is installed: a plugin asks this every few seconds, each time over a connection of its own,
--- which has everything to read first.
+-- which has everything to read first. So my_tenants is asked only where there are tenants: in a fresh connection that
+-- question alone takes half as long as the answer.
 create or replace function persona.job_summary()
 returns table (
   pending bigint, running bigint, completed bigint, failed bigint, cancelled bigint, blocked bigint, held bigint,
@@ -23,7 +24,10 @@ begin atomic
   cross join (
     select count(*) as n, count(*) filter (where o.expires_at < now()) as hung from persona.job_leases as o) as l
   cross join (
-    select case when c.jobs is null or persona.my_tenants() is not null then (select count(*) from persona.jobs)
+    select case
+        when c.jobs is null or case
+            when row_security_active('persona.jobs'::regclass) then persona.my_tenants() is not null else false end
+        then (select count(*) from persona.jobs)
       else c.jobs + (
         select count(*) from persona.jobs as j where j.created_xid >= c.counted_xid and j.seq > c.restored_seq) - (
         select coalesce(sum(r.jobs), 0) from persona.job_removals as r where r.created_xid < c.counted_xid)
