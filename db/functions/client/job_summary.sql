@@ -25,8 +25,7 @@ begin atomic
     select count(*) as n, count(*) filter (where o.expires_at < now()) as hung from persona.job_leases as o) as l
   cross join (
     select case
-        when c.jobs is null or case
-            when row_security_active('persona.jobs'::regclass) then persona.my_tenants() is not null else false end
+      when c.jobs is null or row_security_active('persona.jobs'::regclass) and persona.my_tenants() is not null
         then (select count(*) from persona.jobs)
       else c.jobs + (
         select count(*) from persona.jobs as j where j.created_xid >= c.counted_xid and j.seq > c.restored_seq) - (
