@@ -36,6 +36,7 @@ _STARTING = re.compile(
 # What an upgrade does to calls that were planned before it: the function is another one, the row
 # it returns has a column more, or it gained that column while the call waited for its lock.
 _STALE = (
+    ("26000", ""),  # a statement that was prepared here once, says a proxy's other session
     ("XX000", "cache lookup failed"),
     ("0A000", "cached plan"),
     ("42804", "function return row and query-specified return row do not match"),
@@ -178,7 +179,10 @@ def is_starting(exc: BaseException) -> bool:
 
 
 def is_stale_plan(exc: BaseException) -> bool:
-    """Tell whether the schema was upgraded under this call: on a fresh connection it will do."""
+    """Tell whether what this connection has learnt does not hold any more: a fresh one will do.
+
+    The schema was upgraded under the call, or a proxy has put another session behind it.
+    """
     if not isinstance(exc, psycopg.Error):
         return False
     return any(exc.sqlstate == state and words in str(exc) for state, words in _STALE)

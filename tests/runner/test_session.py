@@ -31,14 +31,77 @@ def test_a_notification_that_comes_right_behind_an_answer_is_heard_at_once(dsn, 
         finally:
             session.close()
 
-    session = Session(
+    session = session_of(dsn, heard)
+    assert asyncio.run(exchange()) == [("persona_wake", "agent")]
+
+
+def test_what_is_sent_again_is_not_read_again(dsn):
+    step = Step(b"select to_json($1::integer + 1)", ("1",))
+    known = Step(b"select to_json(array(select statement from pg_prepared_statements))")
+
+    async def twice(session):
+        first = await session.exchange([step, step])
+        return [*first, *await session.exchange([Step(step.sql, ("2",)), known])]
+
+    assert talk(dsn, twice) == [2, 2, 3, [step.sql.decode()]]
+
+
+def test_what_was_refused_is_read_anew(dsn, conn):
+    step = Step(b"select to_json(under_test($1::integer))", ("1",))
+
+    async def refused_and_answered(session):
+        refused = await session.exchange([step, step])
+        conn.execute("create function under_test(integer) returns integer return $1 + 1")
+        try:
+            return refused, await session.exchange([step, step])
+        finally:
+            conn.execute("drop function under_test")
+
+    refused, answered = talk(dsn, refused_and_answered)
+    assert [error.sqlstate for error in refused] == ["42883", "42883"]
+    assert answered == [2, 2]
+
+
+def test_a_function_that_an_upgrade_has_replaced_answers_on_the_same_connection(dsn, conn):
+    step = Step(b"select to_json(f) from under_test($1::integer) as f", ("1",))
+
+    async def before_and_after(session):
+        conn.execute("create function under_test(integer) returns integer return $1")
+        before = await session.exchange([step, step])
+        conn.execute("drop function under_test")
+        conn.execute(
+            "create function under_test(integer, more text default 'new') returns text return more"
+        )
+        try:
+            return before, await session.exchange([step, step])
+        finally:
+            conn.execute("drop function under_test")
+
+    assert talk(dsn, before_and_after) == ([1, 1], ["new", "new"])
+
+
+def talk(dsn, conversation):
+    """Hold a conversation with a session that is connected; returns what it returns."""
+
+    async def connected():
+        await session.connect()
+        try:
+            return await conversation(session)
+        finally:
+            session.close()
+
+    session = session_of(dsn, [])
+    return asyncio.run(connected())
+
+
+def session_of(dsn, heard):
+    return Session(
         dsn,
         application_name="under test",
         on_notify=lambda channel, payload: heard.append((channel, payload)),
         on_lost=lambda: heard.append("lost"),
         deadline=20,
     )
-    assert asyncio.run(exchange()) == [("persona_wake", "agent")]
 
 
 def has_arrived(session, payload):
