@@ -35,12 +35,12 @@ _SETTINGS = ("fsync", "synchronous_commit", "full_page_writes", "shared_buffers"
 class Lab:
     """A scratch database with the schema, and the programs to drive it with."""
 
-    def __init__(self, dsn: str, *, keep: bool = False) -> None:
+    def __init__(self, dsn: str, *, keep: bool = False, name: str | None = None) -> None:
         self._dsn = dsn
         self._keep = keep
         self._made: list[str] = []
         self.folder = Path(tempfile.mkdtemp(prefix="persona-bench-"))
-        self.name = f"persona_bench_{os.getpid()}"
+        self.name = name or f"persona_bench_{os.getpid()}"
         self.dsn = ""
 
     def __enter__(self) -> Self:
@@ -69,6 +69,10 @@ class Lab:
                 conn.execute(
                     sql.SQL("drop database if exists {} with (force)").format(sql.Identifier(name))
                 )
+
+    def beside(self, suffix: str) -> Lab:
+        """Return another place of the same kind on the same server, to be entered."""
+        return Lab(self._dsn, keep=self._keep, name=f"{self.name}_{suffix}")
 
     def make_database(self, name: str) -> str:
         """Make an empty database beside the user's; returns its connection string."""

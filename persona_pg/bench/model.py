@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -29,6 +29,11 @@ class Row:
     bar: float | None = None
     better: Better = "more"
     note: str = ""
+
+    @property
+    def identity(self) -> tuple[str, str, float | None]:
+        """What makes it the same row in another run, where another peer may be the best."""
+        return self.key, self.title, self.bar
 
     @property
     def ratio(self) -> float | None:
@@ -70,15 +75,31 @@ class Report:
 
 
 def median_of(reports: Iterable[Report]) -> Report:
-    """Return one report with the medians of several runs of the same measurements."""
+    """Return one report with the medians of several runs of the same measurements.
+
+    A row that one of the runs does not have is the median of the others.
+    """
     runs = list(reports)
-    merged = Report(runs[0].machine, [], runs[-1].series, runs[-1].skipped)
-    for row in runs[0].rows:
-        same = [r for run in runs for r in run.rows if (r.key, r.title) == (row.key, row.title)]
+    merged = Report(runs[0].machine)
+    for run in runs:
+        merged.skipped |= run.skipped
+    for row in {row.identity: row for run in runs for row in run.rows}.values():
+        same = [r for run in runs for r in run.rows if r.identity == row.identity]
         # The run whose ratio is in the middle: its value and its reference belong together.
         middle = sorted(same, key=lambda r: r.judged)[(len(same) - 1) // 2]
         merged.rows.append(middle)
+    for title in dict.fromkeys(series.title for run in runs for series in run.series):
+        merged.series.append(_middle([s for run in runs for s in run.series if s.title == title]))
     return merged
+
+
+def _middle(runs: list[Series]) -> Series:
+    """Return the median of each point."""
+    points: dict[float, list[float]] = {}
+    for series in runs:
+        for x, y in series.points:
+            points.setdefault(x, []).append(y)
+    return replace(runs[0], points=[(x, statistics.median(found)) for x, found in points.items()])
 
 
 def percentile(values: Iterable[float], percent: float) -> float:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from persona_pg.bench import report as rendering
+from persona_pg.bench.compare import set_against
 from persona_pg.bench.model import Report, Row, Series, median_of
 from persona_pg.bench.suite import MEASUREMENTS
 
@@ -69,6 +70,44 @@ def test_the_run_in_the_middle_is_reported_as_a_whole():
     (row,) = median_of(runs).rows
 
     assert (row.value, row.reference, row.ratio, row.is_met) == (50, 100, 0.5, False)
+
+
+def test_a_figure_that_stands_beside_two_references_stays_two_rows():
+    def run(value, peer):
+        return Report(rows=[
+            Row("S9", "true", value, "jobs/s", 100, "bare", 0.65),
+            Row("S9", "true", value, "jobs/s", 50, peer, 1.0),
+        ])  # fmt: skip
+
+    rows = median_of([run(60, "one"), run(80, "another"), run(70, "one")]).rows
+
+    assert [(row.value, row.reference) for row in rows] == [(70, 100), (70, 50)]
+
+
+def test_a_plot_of_several_runs_has_the_median_of_each_point_and_what_one_run_missed():
+    def run(*heights, **more):
+        points = list(enumerate(heights))
+        return Report(series=[Series("S7", "depth", "pending", "jobs/s", points)], **more)
+
+    merged = median_of([run(10, 50, skipped={"S2": "no"}), run(30, 10), run(20, 30)])
+
+    assert [series.points for series in merged.series] == [[(0, 20), (1, 30)]]
+    assert merged.skipped == {"S2": "no"}
+
+
+def test_a_peer_sets_the_bar_for_how_soon_a_job_starts():
+    ours = [
+        Row("S6", f"create to process started, {p}", value, "ms", bar=bar, better="less")
+        for p, value, bar in (("p50", 4.0, 3), ("p99", 9.0, 6))
+    ]
+    report = Report(rows=list(ours))
+
+    set_against(report, {("graphile", "latency"): {"p50": 4.0, "p99": 8.0}})
+
+    assert report.rows[:2] == ours
+    assert [(r.ratio, r.bar, r.is_met) for r in report.rows[2:]] == [
+        (1.0, 1.25, True), (1.125, 1.09, False)
+    ]  # fmt: skip
 
 
 def test_less_is_better_where_it_is_said():
