@@ -12,6 +12,7 @@ import asyncio
 import itertools
 import json
 import logging
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -246,7 +247,7 @@ class Session:
         elif not params or step.sql in asked:
             pgconn.send_query_params(step.sql, params)
         else:
-            name = asked[step.sql] = b"persona_%d" % next(self._names)
+            name = asked[step.sql] = b"%s(%d)" % (_function(step.sql), next(self._names))
             pgconn.send_prepare(name, step.sql)
             pgconn.send_query_prepared(name, params)
         pgconn.pipeline_sync()
@@ -297,6 +298,12 @@ class Session:
         if self._conn is not None:
             self.close()
             self._on_lost()
+
+
+def _function(sql: bytes) -> bytes:
+    """Return the function that is called: who looks at the traffic sees it at each call."""
+    found = re.search(rb"persona\.\w+", sql)
+    return found[0] if found else b"statement"
 
 
 def _resolve(future: asyncio.Future[None]) -> None:
