@@ -274,14 +274,21 @@ def test_what_came_in_behind_a_place_goes_first_once_the_place_is_old(queue, run
     assert ids(placed.claim(runner)) == [behind["id"]]
 
 
-def test_the_place_goes_on_with_the_claims_and_back_with_their_transaction(queue, runner, placed):
+def test_the_place_goes_on_once_much_is_dead_behind_it_and_back_with_the_transaction(
+    queue, runner, placed
+):
+    placed.fill(600)
     before = place(placed)
-    [first] = placed.claim(runner)
+    assert len(placed.claim(runner, 250)) == 250
+    assert place(placed) == before
+
+    [next_one] = placed.claim(runner)
     [level] = place(placed)["levels"]
-    assert level["seq"] == queue.value("select seq from persona.jobs where id = %s", first["id"])
+    assert level["seq"] == queue.value("select seq from persona.jobs where id = %s", next_one["id"])
     assert place(placed)["until"] == before["until"]
 
     before = place(placed)
+    assert len(placed.claim(runner, 250)) == 250
     with placed.conn.transaction(force_rollback=True):
         placed.claim(runner)
         assert place(placed) != before

@@ -22,10 +22,12 @@ declare
   v_walked bigint;
 begin
   parked := false;
+  v_walked := pg_stat_get_xact_tuples_returned('persona.job_queue_ready_idx'::regclass);
   if v_place is not null then
     select p.seqs, p.ids, p.has_keys into seqs, ids, v_has_keys
     from persona._pick_from_place(v_place, p_agents, p_limits, p_max) as p;
-    if seqs is not null then
+    -- To move the place costs as much as some hundred entries.
+    if pg_stat_get_xact_tuples_returned('persona.job_queue_ready_idx'::regclass) - v_walked > 200 + 2 * cardinality(seqs) then
       perform persona._remember_place(v_place, seqs, null, false);
     end if;
   end if;
