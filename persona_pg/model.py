@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, dataclass_transform
 from uuid import UUID
 
 if TYPE_CHECKING:
     from datetime import datetime, timedelta
     from decimal import Decimal
+
+_T = TypeVar("_T")
 
 TERMINAL = frozenset({"completed", "failed", "cancelled"})
 
@@ -32,8 +34,39 @@ def columns(row_type: Any, alias: str) -> str:
     return ", ".join(f"{alias}.{item.name}" for item in fields(row_type))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Row:
+    """What all rows have in common: equal where their columns are, shown with their names.
+
+    Written once: what `dataclass` writes for each of them took every command 10 to 20 ms.
+    """
+
+    __slots__ = ()
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    def _values(self) -> tuple[Any, ...]:
+        return tuple(getattr(self, name) for name in self.__dataclass_fields__)
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Row) and other.__class__ is self.__class__:
+            return self._values() == other._values()
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def __repr__(self) -> str:
+        pairs = zip(self.__dataclass_fields__, self._values(), strict=True)
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in pairs)})"
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def row(cls: type[_T]) -> type[_T]:
+    """Make a frozen dataclass of a row's columns."""
+    return dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)(cls)
+
+
+@row
+class Job(Row):
     """One row of persona.jobs."""
 
     id: UUID
@@ -87,7 +120,7 @@ class Job:
         return self.status in TERMINAL
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@row
 class FullJob(Job):
     """A job with what only the dashboard knows: all that a JSON job object shows."""
 
@@ -95,8 +128,8 @@ class FullJob(Job):
     waiting_for: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DashboardJob:
+@row
+class DashboardJob(Row):
     """One row of persona.job_dashboard: a job as a person looks at it."""
 
     id: UUID
@@ -133,8 +166,8 @@ class DashboardJob:
     failure_kind: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+@row
+class Attempt(Row):
     """One row of persona.job_attempts: an execution that has ended."""
 
     job_id: UUID
@@ -153,8 +186,8 @@ class Attempt:
     cost_usd: Decimal | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TreeNode:
+@row
+class TreeNode(Row):
     """One row of persona.get_job_tree()."""
 
     depth: int
@@ -171,8 +204,8 @@ class TreeNode:
     task_preview: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+@row
+class Event(Row):
     """One row of persona.list_events(); next_cursor goes on behind it."""
 
     next_cursor: str
@@ -185,8 +218,8 @@ class Event:
     event_id: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogLine:
+@row
+class LogLine(Row):
     """One row of persona.get_logs(); (lease, seq) is the cursor."""
 
     lease: int
@@ -203,8 +236,8 @@ class LogLine:
         return bool(self.metadata and self.metadata.get("part"))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agent:
+@row
+class Agent(Row):
     """One row of persona.agents."""
 
     name: str
@@ -243,8 +276,8 @@ class Agent:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+@row
+class Question(Row):
     """One row of persona.questions: what a person was asked about a job, and decided."""
 
     kind: str
@@ -255,8 +288,8 @@ class Question:
     answered_by: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenQuestion:
+@row
+class OpenQuestion(Row):
     """One row of persona.open_questions."""
 
     job_id: UUID
@@ -269,8 +302,8 @@ class OpenQuestion:
     task_preview: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentWorkload:
+@row
+class AgentWorkload(Row):
     """One row of persona.agent_workload."""
 
     agent: str
@@ -285,8 +318,8 @@ class AgentWorkload:
     description: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Runner:
+@row
+class Runner(Row):
     """One row of persona.runner_dashboard."""
 
     id: UUID
@@ -311,8 +344,8 @@ class Runner:
         return not self.agents or agent in self.agents
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limit:
+@row
+class Limit(Row):
     """One row of persona.limit_use."""
 
     name: str
@@ -322,8 +355,8 @@ class Limit:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BudgetLimit:
+@row
+class BudgetLimit(Row):
     """One row of persona.budgets: so much money may be spent."""
 
     name: str
@@ -334,8 +367,8 @@ class BudgetLimit:
     is_active: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
+@row
+class Budget(Row):
     """One row of persona.list_budgets(): a limit on money, and how far it is used up."""
 
     name: str
@@ -354,8 +387,8 @@ class Budget:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gate:
+@row
+class Gate(Row):
     """One row of persona.gates: a provider that refuses work, or did."""
 
     provider: str
@@ -368,8 +401,8 @@ class Gate:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+@row
+class Summary(Row):
     """The row of persona.job_summary()."""
 
     pending: int
@@ -385,8 +418,8 @@ class Summary:
     unseen_alerts: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TypeStatistics:
+@row
+class TypeStatistics(Row):
     """One row of persona.job_statistics."""
 
     job_type: str
@@ -400,8 +433,8 @@ class TypeStatistics:
     p95_seconds: Decimal | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recovered:
+@row
+class Recovered(Row):
     """One row of persona.recover_hung_jobs()."""
 
     id: UUID
@@ -410,8 +443,8 @@ class Recovered:
     reason: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoteLine:
+@row
+class NoteLine(Row):
     """One row of persona.intake_notes(): a marked line and what a scan did about it."""
 
     path: str
@@ -427,8 +460,8 @@ class NoteLine:
     reason: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoteAnswer:
+@row
+class NoteAnswer(Row):
     """One row of persona.take_note_answers(): an answer to be written into a vault."""
 
     job_id: UUID
@@ -446,8 +479,8 @@ class NoteAnswer:
     result: dict[str, Any] | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoteLink:
+@row
+class NoteLink(Row):
     """One row of persona.note_links(): a marked line that shall be linked to its answer."""
 
     job_id: UUID
@@ -458,8 +491,8 @@ class NoteLink:
     answer_path: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoteQuestion:
+@row
+class NoteQuestion(Row):
     """One row of persona.note_questions: a marked line and what became of it."""
 
     vault: str
