@@ -105,7 +105,6 @@ def depth(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
     """S7: the rate of S4 on a deep queue with a long history, over that on a short one."""
     shortest, *deeper = plan.depths
     points: list[tuple[float, float]] = []
-    short_rates: list[float] = []
     filled = 0
     with lab.beside("short") as short:
         _make_pending(short, shortest)
@@ -115,15 +114,17 @@ def depth(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
             _make_pending(lab, size - filled)
             filled = size
             beside, rates = _drain_in_turns((short, lab), min(plan.jobs, shortest) // 2, plan)
-            short_rates += beside
-            points.append((size, statistics.median(rates)))
+            here, there = statistics.median(rates), statistics.median(beside)
+            history = f" + {plan.finished:,} finished" if size == deeper[-1] else ""
+            yield Row(
+                "S7", f"S4 at {size:,} pending{history}", here, "jobs/s",
+                there, f"at {shortest:,}, in turns", 0.95,
+            )  # fmt: skip
+            points.append((size, here / there))
     queueing.empty(lab)
-    yield Row(
-        "S7", f"S4 at {deeper[-1]:,} pending + {plan.finished:,} finished", points[-1][1],
-        "jobs/s", statistics.median(beside), f"at {shortest:,}, in turns", 0.95,
-    )  # fmt: skip
-    points.insert(0, (shortest, statistics.median(short_rates)))
-    yield Series("S7", "claim + complete over depth", "pending", "jobs/s", points)
+    points.insert(0, (shortest, 1.0))
+    title = f"claim + complete over depth, each over {shortest:,} at the same time"
+    yield Series("S7", title, "pending", "x", points)
 
 
 def _drain_in_turns(labs: Sequence[Lab], jobs: int, plan: Plan) -> list[list[float]]:
@@ -131,6 +132,7 @@ def _drain_in_turns(labs: Sequence[Lab], jobs: int, plan: Plan) -> list[list[flo
     with ExitStack() as stack:
         for lab in labs:
             queueing.settle_statistics(lab)
+            queueing.write_out(lab)
         drivers = [_driver(stack, lab) for lab in labs]
         rounds = [_round(labs, drivers, jobs, BATCH) for _ in range(1 + 4 * plan.pairs)]
     # Without the first, which warms up.

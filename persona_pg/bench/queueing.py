@@ -45,17 +45,22 @@ def fill(lab: Lab, jobs: int, *, batch: int = 1000) -> float:
         return calls * batch / (time.monotonic() - began)
 
 
-def claim_and_complete(conn: Connection, runner: str, batch: int) -> int:
-    """Claim a batch and complete it, as a runner does; returns how many it got."""
+def claim(conn: Connection, runner: str, batch: int) -> list[dict[str, Any]]:
+    """Claim a batch; returns the reports that complete it."""
     row = conn.execute(
         "select json_agg(json_build_object('job_id', c.id, 'lease', c.lease,"
         " 'outcome', 'completed', 'exit_code', 0)) from persona.claim_jobs(%s, %s) as c",
         (runner, batch),
     ).fetchone()
-    if row is None or row[0] is None:
-        return 0
-    _report(conn, runner, row[0])
-    return len(row[0])
+    return [] if row is None or row[0] is None else list(row[0])
+
+
+def claim_and_complete(conn: Connection, runner: str, batch: int) -> int:
+    """Claim a batch and complete it, as a runner does; returns how many it got."""
+    reports = claim(conn, runner, batch)
+    if reports:
+        report(conn, runner, reports)
+    return len(reports)
 
 
 def complete(conn: Connection, runner: str, jobs: Sequence[dict[str, Any]]) -> None:
@@ -64,10 +69,11 @@ def complete(conn: Connection, runner: str, jobs: Sequence[dict[str, Any]]) -> N
         {"job_id": job["id"], "lease": job["lease"], "outcome": "completed", "exit_code": 0}
         for job in jobs
     ]
-    _report(conn, runner, reports)
+    report(conn, runner, reports)
 
 
-def _report(conn: Connection, runner: str, reports: Sequence[dict[str, Any]]) -> None:
+def report(conn: Connection, runner: str, reports: Sequence[dict[str, Any]]) -> None:
+    """Report how jobs ended."""
     conn.execute(
         "select count(*) from persona.complete_jobs(%s, %s)", (runner, json.dumps(reports))
     )
@@ -99,6 +105,13 @@ def settle_statistics(lab: Lab) -> None:
     with lab.connect() as conn:
         for table in ("jobs", "job_queue", "job_leases", "job_attempts"):
             conn.execute(f"vacuum (analyze) persona.{table}")
-        # What a bulk fill has left to be written would be written by whoever needs the room.
-        with suppress(psycopg.errors.InsufficientPrivilege):
-            conn.execute("checkpoint")
+
+
+def write_out(lab: Lab) -> None:
+    """Write what filling millions of rows has left to write: else whoever needs the room does.
+
+    Not before a short measurement: after it the first change of each page is logged as a whole,
+    which no peer has to bear here.
+    """
+    with lab.connect() as conn, suppress(psycopg.errors.InsufficientPrivilege):
+        conn.execute("checkpoint")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from persona_pg.bench.plan import Plan
 
+_ALONE_SECONDS = 5
 # As many as a tick takes at once.
 _BATCH = 2000
 _LINES = 10
@@ -53,23 +54,31 @@ from persona.jobs as j cross join generate_series(1, %(lines)s) as n where j.sta
 def cleanup(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
     """S13: cleanup_old_jobs of many finished jobs with logs, while others claim."""
     _make_old(lab, plan.cleaned)
-    queueing.fill(lab, 20_000)
+    # More than are claimed meanwhile.
+    queueing.fill(lab, max(20_000, plan.cleaned // 5))
     queueing.settle_statistics(lab)
+    queueing.write_out(lab)
     stop = threading.Event()
     waits: list[float] = []
+    ends: list[float] = []
 
     def claim() -> None:
         with lab.connect() as conn:
             runner = queueing.register(conn)
             while not stop.is_set():
                 began = time.monotonic()
-                if not queueing.claim_and_complete(conn, runner, 1):
+                reports = queueing.claim(conn, runner, 1)
+                if not reports:
                     break
-                waits.append((time.monotonic() - began) * 1000)
+                claimed = time.monotonic()
+                waits.append((claimed - began) * 1000)
+                queueing.report(conn, runner, reports)
+                ends.append((time.monotonic() - claimed) * 1000)
 
-    alone = _while_claiming(claim, stop, lambda: time.sleep(2), waits)
+    alone = _while_claiming(claim, stop, lambda: time.sleep(_ALONE_SECONDS), waits)
     stop.clear()
     waits.clear()
+    ends.clear()
 
     def clean() -> None:
         with lab.connect() as conn:
@@ -85,12 +94,14 @@ def cleanup(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
     began = time.monotonic()
     beside = _while_claiming(claim, stop, clean, waits)
     seconds = time.monotonic() - began
+    usual = percentile(waits, 99.9)
     queueing.empty(lab)
     yield Row(
-        "S13", f"longest claim + complete while {plan.cleaned:,} jobs are cleaned up", beside, "ms",
+        "S13", f"longest claim while {plan.cleaned:,} jobs are cleaned up", beside, "ms",
         bar=50, better="less",
-        note=f"longest without the cleanup {alone:.1f} ms;"
-        f" the cleanup took {seconds:.1f} s",
+        note=f"longest in {_ALONE_SECONDS} s without the cleanup {alone:.1f} ms;"
+        f" beside it p99.9 {usual:.1f} ms, longest report {max(ends, default=0.0):.1f} ms,"
+        f" {seconds:.1f} s in all",
     )  # fmt: skip
 
 
@@ -150,4 +161,5 @@ def _make_old(lab: Lab, count: int) -> None:
         for statement in _OLD:
             conn.execute(statement, {"agent": AGENT, "count": count, "lines": _LINES})
         conn.execute("alter table persona.jobs enable trigger user")
-        conn.execute("analyze persona.jobs, persona.job_attempts, persona.job_logs")
+        # As autovacuum had two months for it: it would read all of that while we measure.
+        conn.execute("vacuum (analyze) persona.jobs, persona.job_attempts, persona.job_logs")
