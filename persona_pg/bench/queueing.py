@@ -45,22 +45,24 @@ def fill(lab: Lab, jobs: int, *, batch: int = 1000) -> float:
         return calls * batch / (time.monotonic() - began)
 
 
-def claim(conn: Connection, runner: str, batch: int) -> list[dict[str, Any]]:
-    """Claim a batch; returns the reports that complete it."""
-    row = conn.execute(
-        "select json_agg(json_build_object('job_id', c.id, 'lease', c.lease,"
-        " 'outcome', 'completed', 'exit_code', 0)) from persona.claim_jobs(%s, %s) as c",
+def claim(conn: Connection, runner: str, batch: int) -> tuple[str, int]:
+    """Claim a batch; returns the reports that complete it, and how many they are."""
+    text, count = connections.only_row(
+        conn,
+        "select coalesce(json_agg(json_build_object('job_id', c.id, 'lease', c.lease,"
+        " 'outcome', 'completed', 'exit_code', 0)), '[]')::text, count(*)"
+        " from persona.claim_jobs(%s, %s) as c",
         (runner, batch),
-    ).fetchone()
-    return [] if row is None or row[0] is None else list(row[0])
+    )
+    return str(text), int(count)
 
 
 def claim_and_complete(conn: Connection, runner: str, batch: int) -> int:
     """Claim a batch and complete it, as a runner does; returns how many it got."""
-    reports = claim(conn, runner, batch)
-    if reports:
+    reports, count = claim(conn, runner, batch)
+    if count:
         report(conn, runner, reports)
-    return len(reports)
+    return count
 
 
 def complete(conn: Connection, runner: str, jobs: Sequence[dict[str, Any]]) -> None:
@@ -69,14 +71,12 @@ def complete(conn: Connection, runner: str, jobs: Sequence[dict[str, Any]]) -> N
         {"job_id": job["id"], "lease": job["lease"], "outcome": "completed", "exit_code": 0}
         for job in jobs
     ]
-    report(conn, runner, reports)
+    report(conn, runner, json.dumps(reports))
 
 
-def report(conn: Connection, runner: str, reports: Sequence[dict[str, Any]]) -> None:
+def report(conn: Connection, runner: str, reports: str) -> None:
     """Report how jobs ended."""
-    conn.execute(
-        "select count(*) from persona.complete_jobs(%s, %s)", (runner, json.dumps(reports))
-    )
+    conn.execute("select count(*) from persona.complete_jobs(%s, %s::jsonb)", (runner, reports))
 
 
 def drain(conn: Connection, runner: str, batch: int, *, at_most: int | None = None) -> float:

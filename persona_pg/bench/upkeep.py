@@ -67,8 +67,8 @@ def cleanup(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
             runner = queueing.register(conn)
             while not stop.is_set():
                 began = time.monotonic()
-                reports = queueing.claim(conn, runner, 1)
-                if not reports:
+                reports, count = queueing.claim(conn, runner, 1)
+                if not count:
                     break
                 claimed = time.monotonic()
                 waits.append((claimed - began) * 1000)
