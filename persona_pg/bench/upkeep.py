@@ -157,9 +157,7 @@ def _make_old(lab: Lab, count: int) -> None:
                 "create table persona.{} partition of persona.job_logs for values from ({}) to ({})"
             ).format(sql.Identifier(f"job_logs_{day:%Y%m%d}"), day, day + timedelta(days=1))
         )
-        conn.execute("alter table persona.jobs disable trigger user")
         for statement in _OLD:
             conn.execute(statement, {"agent": AGENT, "count": count, "lines": _LINES})
-        conn.execute("alter table persona.jobs enable trigger user")
         # As autovacuum had two months for it: it would read all of that while we measure.
         conn.execute("vacuum (analyze) persona.jobs, persona.job_attempts, persona.job_logs")

@@ -67,6 +67,23 @@ def test_lines_of_a_lost_lease_are_counted_and_not_stored(queue, runner):
     assert queue.attempts(run)[0]["refused_log_lines"] == 2
 
 
+@pytest.mark.parametrize("is_again", [False, True], ids=["new", "some come again"])
+def test_lines_of_several_executions_may_be_mixed(queue, runner, is_again):
+    one, other, lost = queue.start(runner), queue.start(runner), queue.start(runner)
+    queue.expire(lost)
+    queue.call("recover_hung_jobs")
+    if is_again:
+        append(queue, runner, lines(one, 2), lines(other, 1))
+
+    mixed = [lines(one, 1), lines(other, 1), lines(lost, 1), lines(one, 2), lines(other, 2)]
+    shouted = [line | {"job_id": line["job_id"].upper()} for line in lines(one, 3)]
+    assert append(queue, runner, *mixed, shouted, lines(one, 4)) == 6
+
+    assert messages(queue, one) == ["line 1", "line 2", "line 3", "line 4"]
+    assert messages(queue, other) == ["line 1", "line 2"]
+    assert queue.attempts(lost)[0]["refused_log_lines"] == 1
+
+
 def test_the_tail_of_an_output_may_come_after_the_report(queue, runner):
     run = queue.start(runner)
     queue.report(runner, run)

@@ -3,8 +3,8 @@
 -- the tail of an output that was reported before its last lines.
 -- Lines come again only where an answer was lost, so they are inserted as new ones at first: to look for each in the
 -- index before it goes there costs a quarter of all.
--- Mostly all are of one execution, so what begins and ends with the same one is tried as that, and each line read once.
--- Where that was wrong, all come again, below, and those that are stored stay stored once.
+-- Mostly all are of one execution, so the lines of what a batch begins and ends with are stored first; where these are
+-- all, each has been read once. Those of others follow.
 create or replace function persona.append_logs(runner_id uuid, lines jsonb) returns bigint
 language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp
@@ -17,6 +17,7 @@ declare
   v_run record;
   v_jobs text[] := array[]::text[];
   v_leases text[] := array[]::text[];
+  v_stored bigint := 0;
   v_accepted bigint := 0;
 begin
   perform persona._own_runner(append_logs.runner_id);
@@ -33,15 +34,14 @@ begin
       insert into persona.job_logs
       select r.*
       from persona._log_rows(append_logs.lines, array[v_first ->> 'job_id'], array[v_first ->> 'lease']) as r;
-      get diagnostics v_accepted = row_count;
+      get diagnostics v_stored = row_count;
     exception when unique_violation then
-      v_accepted := 0;
+      v_stored := 0;
     end;
-    if v_accepted = jsonb_array_length(append_logs.lines) then
+    if v_stored = jsonb_array_length(append_logs.lines) then
       perform persona._announce_logs(append_logs.lines);
-      return v_accepted;
+      return v_stored;
     end if;
-    v_accepted := 0;
   end if;
 
   -- Few executions have many lines: who holds what is looked up once for each execution.
@@ -58,6 +58,7 @@ begin
       select i.job_id, i.lease, count(*) as n
       from jsonb_to_recordset(append_logs.lines) as i (job_id text, lease text, seq bigint)
       where i.job_id is not null and i.lease is not null and i.seq is not null
+        and (v_stored = 0 or i.job_id <> v_first ->> 'job_id' or i.lease <> v_first ->> 'lease')
       group by i.job_id, i.lease) as e
   loop
     if v_run.is_held then
@@ -79,7 +80,7 @@ begin
     end;
   end if;
   perform persona._announce_logs(append_logs.lines);
-  return v_accepted;
+  return v_stored + v_accepted;
 end $$;
 comment on function persona.append_logs(uuid, jsonb) is
   'Runner API. Stores [{job_id, lease, seq, at, stream, level, message, metadata}] and returns how many were accepted, those already stored included. Lines of a lost lease are counted on its attempt, not stored.';
