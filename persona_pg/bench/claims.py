@@ -104,7 +104,7 @@ def one_by_one(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
 def depth(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
     """S7: the rate of S4 on a deep queue with a long history, over that on a short one."""
     shortest, *deeper = plan.depths
-    points: list[tuple[float, float]] = []
+    points: list[tuple[float, float]] = [(shortest, 1.0)]
     filled = 0
     with lab.beside("short") as short:
         _make_pending(short, shortest)
@@ -122,7 +122,6 @@ def depth(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
             )  # fmt: skip
             points.append((size, here / there))
     queueing.empty(lab)
-    points.insert(0, (shortest, 1.0))
     title = f"claim + complete over depth, each over {shortest:,} at the same time"
     yield Series("S7", title, "pending", "x", points)
 
@@ -182,7 +181,7 @@ def _round(
     So a slow moment of the machine hits all of them; returns the rate of each.
     """
     for lab in labs:
-        queueing.fill(lab, jobs, batch=min(jobs, 1000))
+        queueing.fill(lab, jobs)
     spent = [0.0] * len(drivers)
     for _ in range(0, jobs, batch):
         for number, (conn, runner) in enumerate(drivers):

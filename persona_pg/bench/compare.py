@@ -147,7 +147,7 @@ def set_against(report: Report, found: dict[tuple[str, str], dict[str, float]]) 
         ]  # fmt: skip
         if ours is None or not theirs:
             continue
-        best, name = (max if contest.figure == "rate" else min)(theirs)
+        best, name = (max if ours.better == "more" else min)(theirs)
         report.rows.append(
             replace(ours, reference=best, reference_name=name, bar=contest.bar, note="")
         )

@@ -36,8 +36,9 @@ def register(conn: Connection) -> str:
 
 def fill(lab: Lab, jobs: int, *, batch: int = 1000) -> float:
     """Create so many jobs, so many a call; returns jobs a second."""
+    batch = min(batch, jobs)
     text = json.dumps([{"job_type": "bench", "agent": AGENT, "payload": _PAYLOAD}] * batch)
-    calls = max(1, jobs // batch)
+    calls = jobs // batch
     with lab.connect() as conn:
         began = time.monotonic()
         for _ in range(calls):
@@ -79,15 +80,10 @@ def report(conn: Connection, runner: str, reports: str) -> None:
     conn.execute("select count(*) from persona.complete_jobs(%s, %s::jsonb)", (runner, reports))
 
 
-def drain(conn: Connection, runner: str, batch: int, *, at_most: int | None = None) -> float:
-    """Claim and complete until nothing is left (or so many are done); returns jobs a second."""
-    done, began = 0, time.monotonic()
-    while at_most is None or done < at_most:
-        got = claim_and_complete(conn, runner, batch)
-        if not got:
-            break
-        done += got
-    return done / (time.monotonic() - began)
+def drain(conn: Connection, runner: str, batch: int) -> None:
+    """Claim and complete until nothing is left."""
+    while claim_and_complete(conn, runner, batch):
+        pass
 
 
 def empty(lab: Lab) -> None:

@@ -35,7 +35,7 @@ def true_jobs(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
     """S9: jobs that run `true`, from the claim to the recorded end, through one runner."""
     for concurrency in _CONCURRENCIES:
         bare = asyncio.run(_bare_spawns(plan.spawned, concurrency))
-        queueing.fill(lab, plan.spawned, batch=min(1000, plan.spawned))
+        queueing.fill(lab, plan.spawned)
         queueing.settle_statistics(lab)
         with _worker(lab, "--drain", "--concurrency", str(concurrency)) as worker:
             worker.wait()

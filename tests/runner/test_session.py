@@ -80,6 +80,19 @@ def test_a_function_that_an_upgrade_has_replaced_answers_on_the_same_connection(
     assert talk(dsn, before_and_after) == ([1, 1], ["new", "new"])
 
 
+def test_a_connection_that_has_forgotten_what_it_learnt_is_another_ones(dsn):
+    """A proxy has put another session behind it, which does not listen either."""
+    step = Step(b"select to_json($1::integer)", ("1",))
+
+    async def forgotten(session):
+        await session.exchange([step])
+        await session.exchange([Step(b"deallocate all")])
+        [refused] = await session.exchange([step])
+        return refused.sqlstate, session.is_connected
+
+    assert talk(dsn, forgotten) == ("26000", False)
+
+
 def talk(dsn, conversation):
     """Hold a conversation with a session that is connected; returns what it returns."""
 

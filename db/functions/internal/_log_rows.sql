@@ -6,8 +6,7 @@ language sql stable
 begin atomic
   select e.day, e.id, e.number, n.seq, coalesce(n.at, now()),
     case when n.stream in ('stdout', 'stderr') then n.stream else 'system' end,
-    case when n.level = 'info' then 'info' when n.level in ('debug', 'warn', 'error') then n.level
-      when n.level = 'warning' then 'warn' else 'info' end,
+    case when n.level in ('debug', 'warn', 'error') then n.level when n.level = 'warning' then 'warn' else 'info' end,
     coalesce(n.message, ''), n.metadata
   from (
     select u.job_id, u.lease, u.job_id::uuid as id, u.lease::bigint as number,

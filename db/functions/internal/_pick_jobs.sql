@@ -22,8 +22,8 @@ declare
   v_walked bigint;
 begin
   parked := false;
-  v_walked := pg_stat_get_xact_tuples_returned('persona.job_queue_ready_idx'::regclass);
   if v_place is not null then
+    v_walked := pg_stat_get_xact_tuples_returned('persona.job_queue_ready_idx'::regclass);
     select p.seqs, p.ids, p.has_keys into seqs, ids, v_has_keys
     from persona._pick_from_place(v_place, p_agents, p_limits, p_max) as p;
     -- To move the place costs as much as some hundred entries.

@@ -36,7 +36,7 @@ begin
       from persona._log_rows(append_logs.lines, array[v_first ->> 'job_id'], array[v_first ->> 'lease']) as r;
       get diagnostics v_stored = row_count;
     exception when unique_violation then
-      v_stored := 0;
+      null; -- some of them come again: nothing is stored yet, and all are taken below
     end;
     if v_stored = jsonb_array_length(append_logs.lines) then
       perform persona._announce_logs(append_logs.lines);
