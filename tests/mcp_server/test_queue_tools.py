@@ -143,6 +143,7 @@ def test_a_lost_database_is_an_error_and_not_the_end(tools, queue, socket_folder
     queue.run(
         "select pg_terminate_backend(pid) from pg_stat_activity"
         " where datname = current_database() and pid <> pg_backend_pid()"
+        " and backend_type = 'client backend'"
     )
     try:
         started = time.monotonic()
