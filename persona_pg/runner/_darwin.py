@@ -63,7 +63,8 @@ def _row(process: Any) -> Process:
     from persona_pg.runner.procfs import Process
 
     with process.oneshot():
-        state = "Z" if process.status() == psutil.STATUS_ZOMBIE else "S"
+        letters = {psutil.STATUS_ZOMBIE: "Z", psutil.STATUS_STOPPED: "T"}
+        state = letters.get(process.status(), "S")
         cpu, memory = 0.0, 0
         if state != "Z":
             try:

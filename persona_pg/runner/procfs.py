@@ -19,6 +19,7 @@ import time
 
 TYPE_CHECKING = False  # importing typing would cost the guardian a megabyte
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
 
 if sys.platform == "darwin":
@@ -43,6 +44,9 @@ PAGE_SIZE = os.sysconf("SC_PAGE_SIZE")
 # CLOCK_MONOTONIC stops while a Linux machine sleeps; on macOS it does not.
 _CLOCK = time.CLOCK_BOOTTIME if LINUX else time.CLOCK_MONOTONIC
 
+# Of the flags of a process, include/linux/sched.h.
+_PF_EXITING = 0x4
+
 _MISSING = (errno.ENOENT, errno.ESRCH)
 _STAT_BUFFER = 2048
 
@@ -50,7 +54,10 @@ _STAT_BUFFER = 2048
 class Process:
     """One row of a snapshot: what /proc/PID/stat said."""
 
-    __slots__ = ("cpu_seconds", "pgid", "pid", "ppid", "rss", "session", "start_time", "state")
+    __slots__ = (
+        "cpu_seconds", "is_exiting", "pgid", "pid", "ppid", "rss", "session", "start_time", "state",
+        "threads",
+    )  # fmt: skip
 
     def __init__(  # noqa: PLR0917 the order of the file's fields
         self,
@@ -62,6 +69,9 @@ class Process:
         cpu_seconds: float,
         start_time: int,
         rss: int,
+        *,
+        threads: int = 1,
+        is_exiting: bool = False,
     ) -> None:
         self.pid = pid
         self.state = state
@@ -71,11 +81,30 @@ class Process:
         self.cpu_seconds = cpu_seconds
         self.start_time = start_time
         self.rss = rss
+        self.threads = threads
+        self.is_exiting = is_exiting
 
     @property
     def is_alive(self) -> bool:
-        """Neither a zombie nor dead: it can still do something."""
-        return self.state not in "ZXx"
+        """Neither a zombie nor dead: it can still do something.
+
+        One whose first thread has ended while others go on looks like a zombie.
+        """
+        return self.state not in "ZXx" or self.threads > 1
+
+    @property
+    def stands_still(self) -> bool:
+        """Say whether what was sent SIGSTOP has taken it in, with all of its threads.
+
+        Until then it may be in the middle of a fork, which only a deadly signal breaks off (Linux
+        4.20 and later).  Who waits without being interruptible counts as still: it may do so for
+        hours, and a fork waits like that for moments.
+        """
+        if self.is_exiting or not self.is_alive:
+            return True
+        if self.threads == 1:
+            return self.state in "TtD"
+        return all(state in "TtDZX" for state in _thread_states(self.pid))
 
     def __repr__(self) -> str:
         return f"<Process {self.pid} {self.state} parent={self.ppid} group={self.pgid}>"
@@ -126,7 +155,22 @@ def read_process(pid: int) -> Process | None:
         sum(map(int, fields[11:15])) / TICKS_PER_SECOND,
         int(fields[19]),
         int(fields[21]) * PAGE_SIZE,
+        threads=int(fields[17]),
+        is_exiting=bool(int(fields[6]) & _PF_EXITING),
     )
+
+
+def _thread_states(pid: int) -> Iterator[str]:
+    try:
+        threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 pathlib is big
+    except OSError as error:
+        if error.errno in _MISSING:
+            return
+        raise
+    for thread in threads:
+        stat = _read_small(f"/proc/{pid}/task/{thread}/stat")
+        if stat:
+            yield stat[stat.rindex(b")") + 2 :][:1].decode("ascii")
 
 
 def proportional_memory(pid: int) -> int:
@@ -257,6 +301,17 @@ def signal_process(pid: int, started: int, number: int, token: int | None = None
         return False
     finally:
         os.close(pidfd)
+    return True
+
+
+def may_signal(pid: int) -> bool:
+    """Say whether this process is one that we could signal: another user's is not."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return False
+    except ProcessLookupError:
+        pass
     return True
 
 

@@ -7,7 +7,8 @@ id stands in its environment.  Everything else is a stranger, and is never signa
 
 Why one walk through /proc is enough although it is not atomic: whoever lives when it begins has
 an ancestor that is the leader or an adopted child of ours, and that one stays visible, as a zombie
-if need be, until we reap it.  And whoever has been sent SIGSTOP cannot finish a fork any more.
+if need be, until we reap it.  Whoever stands still, stopped, begins nobody; but one that was sent
+SIGSTOP in the middle of a fork finishes it first, so there is another look after all do.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import os
 import select
 import signal
 import sys
+import time
 
 from persona_pg.runner import control, procfs
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 # How long one round may go on stopping what a fork bomb adds, before it kills what it has.
 _STOPPING_SECONDS = 1.0
+_SETTLING_SECONDS = 0.001
 _KILLING_SECONDS = 5.0
 _LOOK_AGAIN_SECONDS = 0.05
 
@@ -166,24 +169,36 @@ def signal_all(tree: Tree, members: list[procfs.Process], snapshot: Snapshot, nu
 def freeze(
     trees: list[Tree], protected: tuple[int, ...] = ()
 ) -> tuple[Snapshot, list[tuple[Tree, list[procfs.Process]]]]:
-    """Stop every member, and look again until there is nobody new."""
+    """Stop every member, and look until one look finds only who stood still before it."""
     give_up = procfs.boottime() + _STOPPING_SECONDS
-    stopped: dict[int, procfs.Process] = {}
+    told: dict[int, int] = {}
+    still: dict[int, procfs.Process] = {}
     with urgently():
         snapshot = Snapshot(protected)
         while True:
             members = [(tree, snapshot.members(tree)) for tree in trees]
-            found_new = False
+            is_over, is_awaited = True, False
             for tree, processes in members:
-                fresh = [p for p in processes if stopped.get(p.pid) is not p]
+                fresh = []
+                for process in processes:
+                    if still.get(process.pid) is process:
+                        continue
+                    is_over = False
+                    if told.get(process.pid) != process.start_time:
+                        told[process.pid] = process.start_time
+                        fresh.append(process)
+                    elif process.stands_still or not procfs.may_signal(process.pid):
+                        still[process.pid] = process
+                    else:
+                        is_awaited = True
                 if fresh:
-                    found_new = True
                     signal_all(tree, fresh, snapshot, signal.SIGSTOP)
-                    stopped.update((p.pid, p) for p in fresh)
-            if not found_new or procfs.boottime() > give_up:
+            if is_over or procfs.boottime() > give_up:
                 return snapshot, members
+            if is_awaited:
+                time.sleep(_SETTLING_SECONDS)  # run urgently, we may leave them no turn to stop in
             # Who stands still need not be read again: each look costs what is new since the last.
-            snapshot = Snapshot(protected, stopped, snapshot.tokens)
+            snapshot = Snapshot(protected, still, snapshot.tokens)
 
 
 @contextlib.contextmanager

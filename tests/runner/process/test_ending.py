@@ -292,6 +292,62 @@ def test_a_fork_bomb_dies(how):
     isolated(scenario)
 
 
+@pytest.mark.skipif(not procfs.LINUX, reason="reads /proc")
+def test_who_is_in_the_middle_of_a_fork_is_frozen_with_its_child():
+    """SIGSTOP to a process, not to a group, does not break off a fork, nor does it reach the child."""
+
+    async def scenario(processes):
+        # To copy the tables of so many pages takes a fork longer than a look around.
+        code = """
+            import mmap, os, time
+            if os.fork():
+                time.sleep(1000)
+            os.setsid()
+            much = mmap.mmap(-1, 1 << 29, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            much.madvise(mmap.MADV_NOHUGEPAGE)
+            for page in range(0, len(much), mmap.PAGESIZE): much[page] = 1
+            print("forking", os.getpid(), flush=True)
+            os.fork()
+            time.sleep(1000)
+        """
+        job = Job(processes, python(code))
+        (parent,) = await job.pids("forking")
+
+        processes.freeze(job.child)
+
+        await until(lambda: procfs.read_process(parent).state == "T")
+        assert [p.state for p in procfs.snapshot().values() if p.ppid == parent] == ["T"]
+        await processes.stop(job.child, 0)
+
+    isolated(scenario)
+
+
+@pytest.mark.skipif(not procfs.LINUX, reason="a thread ends by itself there")
+def test_a_stray_whose_first_thread_has_ended_is_no_zombie():
+    async def scenario(processes):
+        code = """
+            import ctypes, os, platform, threading, time
+            if os.fork() == 0:
+                os.setsid()
+                threading.Thread(target=time.sleep, args=(1000,)).start()
+                print("stray", os.getpid(), flush=True)
+                exit = {"x86_64": 60}.get(platform.machine(), 93)
+                ctypes.CDLL(None).syscall(exit, 0)
+            time.sleep(1000)
+        """
+        job = Job(processes, python(code))
+        (stray,) = await job.pids("stray")
+        await until(lambda: procfs.read_process(stray).state == "Z")
+        assert stray in [process.pid for process in processes.members(job.child)]
+
+        status = await processes.stop(job.child, 0)
+
+        assert status.survivors == ()
+        assert not is_alive(stray)
+
+    isolated(scenario)
+
+
 def test_a_job_that_stops_itself_can_still_be_ended_politely():
     async def scenario(processes):
         job = Job(processes, sh("trap 'exit 9' TERM; echo up; kill -STOP $$; sleep 1000"))
