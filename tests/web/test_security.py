@@ -237,10 +237,11 @@ def test_a_tenants_dashboard_shows_its_own_business_only(serve, queue, databases
 
 
 def test_a_role_that_may_not_look_serves_nothing(cli, databases, database):
-    databases.admin.execute("drop role if exists nobody_at_all")
-    databases.admin.execute("create role nobody_at_all login password 'persona'")
-    url = databases.dsn(database, user="nobody_at_all")
+    role = f"n_{database}"  # roles are the whole server's, and other tests run beside this one
+    databases.admin.execute(f"create role {role} login password 'persona'")
+    url = databases.dsn(database, user=role)
     refused = cli("dashboard", "--port", "0", env={"PERSONA_DATABASE_URL": url})
+    databases.admin.execute(f"drop role {role}")
     assert refused.returncode == 5
     assert "may not look" in refused.stderr or "permission denied" in refused.stderr
 
