@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -163,7 +164,7 @@ def test_a_database_that_hangs_does_not_hang_us(cli, conn, create):
     script = f"{code}\nfrom persona_pg.cli import main\nimport sys; sys.argv = ['persona', 'kill', {job!r}]\nmain()"
     try:
         done = subprocess.run(
-            ["python", "-c", script],
+            [sys.executable, "-c", script],
             env=os.environ | {"PERSONA_DATABASE_URL": conn.info.dsn},
             capture_output=True,
             text=True,
