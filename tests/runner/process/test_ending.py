@@ -316,9 +316,9 @@ def test_who_is_in_the_middle_of_a_fork_is_frozen_with_its_child():
         processes.freeze(job.child)
 
         await until(lambda: procfs.read_process(parent).state == "T")
-        children = [p for p in procfs.snapshot().values() if p.ppid == parent]
+        begun = [p for p in procfs.snapshot().values() if p.ppid == parent]
         # None where it was stopped before its fork had begun.
-        assert all(child.state == "T" for child in children), children
+        assert all(child.state == "T" for child in begun), begun
         await processes.stop(job.child, 0)
 
     isolated(scenario)
