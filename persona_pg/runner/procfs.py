@@ -140,11 +140,9 @@ def read_process(pid: int) -> Process | None:
     """Return one process as it is now; None if there is none."""
     if sys.platform == "darwin":
         return _darwin.read_process(pid)
-    stat = _read_small(f"/proc/{pid}/stat")
-    if not stat:
+    fields = _read_stat(f"/proc/{pid}/stat")
+    if not fields:
         return None
-    # The name stands in parentheses and may itself contain spaces and parentheses.
-    fields = stat[stat.rindex(b")") + 2 :].split()
     return Process(
         pid,
         fields[0].decode("ascii"),
@@ -160,6 +158,13 @@ def read_process(pid: int) -> Process | None:
     )
 
 
+def _read_stat(path: str) -> list[bytes]:
+    """Return the fields behind the name, from the state on; none if there is no such process."""
+    stat = _read_small(path)
+    # The name stands in parentheses and may itself contain spaces and parentheses.
+    return stat[stat.rindex(b")") + 2 :].split() if stat else []
+
+
 def _thread_states(pid: int) -> Iterator[str]:
     try:
         threads = os.listdir(f"/proc/{pid}/task")  # noqa: PTH208 pathlib is big
@@ -168,9 +173,9 @@ def _thread_states(pid: int) -> Iterator[str]:
             return
         raise
     for thread in threads:
-        stat = _read_small(f"/proc/{pid}/task/{thread}/stat")
-        if stat:
-            yield stat[stat.rindex(b")") + 2 :][:1].decode("ascii")
+        fields = _read_stat(f"/proc/{pid}/task/{thread}/stat")
+        if fields:
+            yield fields[0].decode("ascii")
 
 
 def proportional_memory(pid: int) -> int:
