@@ -267,8 +267,10 @@ def _claimed_by_a_dead_runner(jobs, conn, lease):
     return runner, job
 
 
-def test_a_runner_that_serves_other_agents_is_left_alone(idle, jobs, proxy, sent):
+def test_a_runner_that_serves_other_agents_is_left_alone(idle, jobs, proxy, sent, eventually):
     idle("--agent", "shell", PERSONA_DATABASE_URL=proxy.dsn)
+    # Longer than it waits between two looks before it sleeps.
+    eventually(lambda: time.monotonic() - sent[-1] > 1.1, 30)
     before = len(sent)
     job = jobs.command("true")
     time.sleep(2)
