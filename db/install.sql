@@ -79,6 +79,8 @@ end $$;
 \ir _apply_migration.sql
 \set migration 0029_fewer_triggers.sql
 \ir _apply_migration.sql
+\set migration 0030_places_of_rows.sql
+\ir _apply_migration.sql
 
 -- Views come first: some functions return their rows.
 \ir functions/internal/_limit_room.sql
@@ -259,6 +261,7 @@ end $$;
 \ir functions/client/cancel_job.sql
 \ir functions/client/cancel_pending_jobs.sql
 \ir functions/client/create_job.sql
+\ir functions/internal/_create_each.sql
 \ir functions/client/create_jobs.sql
 \ir functions/client/delete_event.sql
 \ir functions/client/detect_hung_jobs.sql

@@ -15,7 +15,6 @@ declare
   v_agent persona.agents;
   v_agents text[] := array[]::text[];
   v_ids uuid[];
-  v_done bigint;
 begin
   if create_jobs.jobs is null or jsonb_typeof(create_jobs.jobs) <> 'array' then
     perform persona._invalid('jobs', left(create_jobs.jobs::text, 200), 'a JSON array of objects is needed');
@@ -23,7 +22,7 @@ begin
   if pg_column_size(create_jobs.jobs) > persona._setting('max_payload_bytes')::bigint then
     perform persona._check_payload(e.job -> 'payload') from jsonb_array_elements(create_jobs.jobs) as e (job);
   end if;
-  select count(*) as given, bool_or(e.job ?| array['parent_job_id', 'depends_on']) as has_relatives,
+  select bool_or(e.job ?| array['parent_job_id', 'depends_on']) as has_relatives,
     min(e.n) filter (where case jsonb_typeof(e.job) when 'object' then e.job - v_known <> '{}' else true end) as odd_n
   into v_shape
   from jsonb_array_elements(create_jobs.jobs) with ordinality as e (job, n);
@@ -40,14 +39,7 @@ begin
      or exists (select from persona.agents as a where a.requires_approval)
      or exists (select from persona.job_types as t where t.requires_approval)
   then
-    return query
-      select (persona.create_job(
-        i.job_type, coalesce(i.payload, '{}'), i.agent, i.id, coalesce(i.priority, 0), i.run_at, i.timeout,
-        i.idle_timeout, i.max_attempts, i.dedupe_key, i.lock_key, i.parent_job_id, i.depends_on, i.tags,
-        i.source_file, i.source_line, i.delegated_by, i.business, coalesce(i.depends_policy, 'succeeded'),
-        i.limit_key, i.max_cost_usd)).id
-      from persona._job_items(create_jobs.jobs) as i
-      order by i.n;
+    return query select * from persona._create_each(create_jobs.jobs);
     return;
   end if;
 
@@ -99,13 +91,13 @@ begin
     insert into persona.jobs (
       id, short_id, job_type, agent, business, priority, run_at, payload, timeout, idle_timeout, max_attempts, dedupe_key,
       lock_key, root_job_id, delegated_by, tags, source_file, source_line, created_by, dedupe_live, limit_key,
-      max_cost_usd)
+      max_cost_usd, created_xid)
     select i.id, right(i.id::text, 8), i.job_type, i.agent, i.business, i.priority, i.run_at, i.payload, i.timeout,
       i.idle_timeout, i.max_attempts, i.dedupe_key, i.lock_key, i.id, i.delegated_by, i.tags,
-      i.source_file, i.source_line, persona._caller(), i.dedupe_key, i.limit_key, i.max_cost_usd
+      i.source_file, i.source_line, (select persona._caller()), i.dedupe_key, i.limit_key, i.max_cost_usd,
+      (select pg_current_xact_id()::text::bigint)
     from item as i
     order by i.n
-    on conflict do nothing
     returning jobs.id, jobs.seq, jobs.agent, jobs.priority, jobs.run_at, jobs.lock_key
   ), queued as (
     insert into persona.job_queue (seq, job_id, agent, priority, run_at, lock_key, waits_on)
@@ -113,29 +105,20 @@ begin
       case when a.is_external then 'external' when m.run_at > now() then 'time' end
     from made as m
     join persona.agents as a on a.name = m.agent
-    returning 1
   )
-  select (select count(*) from queued), array(select i.id from item as i order by i.n) into v_done, v_ids;
+  select array(select i.id from item as i order by i.n) into v_ids;
 
   perform persona._wake(w.agent) from unnest(v_agents) as w (agent);
   perform persona._announce(null);
 
-  if v_done = v_shape.given then
-    return query select u.id from unnest(v_ids) with ordinality as u (id, n) order by u.n;
-  else
-    -- Some were there already. create_job answers for each of them, also where a live one has just ended.
-    return query
-      select (persona.create_job(
-        i.job_type, coalesce(i.payload, '{}'), i.agent, v_ids[i.n], coalesce(i.priority, 0), i.run_at, i.timeout,
-        i.idle_timeout, i.max_attempts, i.dedupe_key, i.lock_key, null, null, i.tags, i.source_file,
-        i.source_line, i.delegated_by, i.business, 'succeeded', i.limit_key,
-        i.max_cost_usd)).id
-      from persona._job_items(create_jobs.jobs) as i
-      order by i.n;
-  end if;
-exception when data_exception then
-  -- A value that does not fit its column, such as a word for the priority.
-  perform persona._invalid('jobs', left(create_jobs.jobs::text, 200), sqlerrm);
+  return query select u.id from unnest(v_ids) with ordinality as u (id, n) order by u.n;
+exception
+  when unique_violation then
+    -- Some were there already: it costs less to find that out here than to ask for each row of every call.
+    return query select * from persona._create_each(create_jobs.jobs);
+  when data_exception then
+    -- A value that does not fit its column, such as a word for the priority.
+    perform persona._invalid('jobs', left(create_jobs.jobs::text, 200), sqlerrm);
 end $$;
 comment on function persona.create_jobs(jsonb) is
   'Client API. Creates the jobs of a JSON array (objects with the argument names of create_job) in one statement and returns their ids in that order. All or none. PJ422, PJ403.';

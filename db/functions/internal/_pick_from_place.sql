@@ -7,7 +7,7 @@
 -- which is said by an answer of null. So no claim comes back short, or empty, without having seen the head.
 create or replace function persona._pick_from_place(
   p_place jsonb, p_agents text[], p_limits integer[], p_max integer,
-  out seqs bigint[], out ids uuid[], out has_keys boolean)
+  out seqs bigint[], out ids uuid[], out entries tid[], out has_keys boolean)
 language plpgsql volatile
 set search_path = pg_catalog, persona, pg_temp as $$
 begin
@@ -21,15 +21,14 @@ begin
     left join jsonb_to_recordset(p_place -> 'levels') as l (agent text, priority integer, run_at timestamptz, seq bigint)
       on l.agent = a.name
   )
-  select array_agg(c.seq order by c.priority desc, c.run_at, c.seq),
-    array_agg(c.job_id order by c.priority desc, c.run_at, c.seq), bool_or(c.lock_key is not null)
-  into seqs, ids, has_keys
+  select array_agg(c.seq), array_agg(c.job_id), array_agg(c.ctid), bool_or(c.lock_key is not null)
+  into seqs, ids, entries, has_keys
   from (
-    select e.seq, e.job_id, e.priority, e.run_at, e.lock_key
+    select e.ctid, e.seq, e.job_id, e.priority, e.run_at, e.lock_key
     from (
       select f.* from level as l
       cross join lateral (
-        select q.seq, q.job_id, q.priority, q.run_at, q.lock_key
+        select q.ctid, q.seq, q.job_id, q.priority, q.run_at, q.lock_key
         from persona.job_queue as q
         where q.agent = l.name and q.waits_on is null and q.priority = l.priority
           and (q.run_at, q.seq) >= (l.run_at, l.seq)
@@ -38,7 +37,7 @@ begin
       union all
       select f.* from level as l
       cross join lateral (
-        select q.seq, q.job_id, q.priority, q.run_at, q.lock_key
+        select q.ctid, q.seq, q.job_id, q.priority, q.run_at, q.lock_key
         from persona.job_queue as q
         where q.agent = l.name and q.waits_on is null and q.priority
           between coalesce(l.priority::bigint + 1, -2147483648) and coalesce(l.above::bigint - 1, 2147483647)
@@ -48,6 +47,7 @@ begin
   if coalesce(cardinality(seqs), 0) < p_max then
     seqs := null;
     ids := null;
+    entries := null;
   end if;
 end $$;
 comment on function persona._pick_from_place(jsonb, text[], integer[], integer) is

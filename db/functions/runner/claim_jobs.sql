@@ -28,7 +28,8 @@ declare
   v_limits integer[];
   v_ids uuid[];
   v_claimed uuid[];
-  v_seqs bigint[];
+  v_entries tid[];
+  v_rows tid[];
   v_amounts numeric[];
   v_parked boolean;
   v_found integer;
@@ -133,46 +134,52 @@ begin
     if v_runner.has_parked or v_rounds > 1 then
       perform persona._unpark_limited(v_agents);
     end if;
-    select p.ids, p.seqs, p.parked, p.amounts into v_ids, v_seqs, v_parked, v_amounts
+    select p.ids, p.entries, p.rows, p.parked, p.amounts into v_ids, v_entries, v_rows, v_parked, v_amounts
     from persona._pick_jobs(v_agents, v_limits, least(v_left, v_room)::integer) as p;
     if v_ids is not null then
       return query
         with taken as (
-          delete from persona.job_queue as q where q.seq = any(v_seqs)
+          delete from persona.job_queue as q where q.ctid = any(v_entries)
         ), claimed as (
           update persona.jobs as j
           set status = 'running', status_reason = null, attempt = j.attempt + 1,
-              lease = greatest(j.lease + 1, (extract(epoch from clock_timestamp()) * 1000000)::bigint),
+              lease = greatest(j.lease + 1, (date_part('epoch', clock_timestamp()) * 1000000)::bigint),
               runner_id = v_runner.id, hostname = v_runner.hostname, pid = null, started_at = now(),
               exit_code = null, error = null, failure_kind = null, progress = null, progress_text = null,
               cancel_requested_at = null, cancel_reason = null, cancel_force = false, stop_as = null,
               updated_at = greatest(now(), j.updated_at + interval '1 microsecond')
-          where j.id = any(v_ids)
-          returning j.id, j.short_id, j.seq, j.job_type, j.agent, j.status, j.payload, j.priority, j.run_at,
-            j.attempt, j.max_attempts, j.lease, j.timeout, j.idle_timeout, j.session_id, j.parent_job_id, j.depth,
+          where j.ctid = any(v_rows)
+          returning j.priority, j.run_at, j.seq, j.id, j.short_id, j.job_type, j.agent, j.status, j.payload, j.attempt,
+            j.max_attempts, j.lease, j.timeout, j.idle_timeout, j.session_id, j.parent_job_id, j.depth,
             j.business, j.source_file, j.lock_key, j.limit_key, j.max_cost_usd - coalesce(j.cost_usd, 0) as cost_left
         ), leased as (
           insert into persona.job_leases (
             job_id, lease, runner_id, agent, lock_key, lease_length, claimed_at, heartbeat_at, expires_at,
-            boot_id, machine_id, pid_namespace, job_type, limit_key, session_id)
+            boot_id, machine_id, pid_namespace, claimed_xid, job_type, limit_key, session_id)
           select c.id, c.lease, v_runner.id, c.agent, c.lock_key, v_runner.lease, now(), now(),
-            now() + v_runner.lease, v_runner.boot_id, v_runner.machine_id, v_runner.pid_namespace, c.job_type, c.limit_key, c.session_id
+            now() + v_runner.lease, v_runner.boot_id, v_runner.machine_id, v_runner.pid_namespace,
+            -- Its default, reckoned once instead of for each row.
+            (select pg_current_xact_id()::text::bigint), c.job_type, c.limit_key, c.session_id
           from claimed as c
         )
         select c.id, c.short_id, c.job_type, c.agent, c.status, c.payload, c.priority, c.attempt, c.max_attempts,
-          c.lease, extract(epoch from v_runner.lease)::double precision,
+          c.lease, date_part('epoch', v_runner.lease),
           a.argv, a.stdin_template, t.prompt_template, t.script_argv, t.prompt_file, a.env, a.workdir, a.provider,
           a.model, a.launcher, a.output_format,
-          extract(epoch from coalesce(c.timeout, a.timeout))::double precision,
-          extract(epoch from coalesce(c.idle_timeout, a.idle_timeout))::double precision,
-          extract(epoch from a.kill_grace)::double precision, a.output_limit, a.keeps_conversation,
+          date_part('epoch', coalesce(c.timeout, a.timeout)),
+          date_part('epoch', coalesce(c.idle_timeout, a.idle_timeout)),
+          date_part('epoch', a.kill_grace), a.output_limit, a.keeps_conversation,
           c.session_id, c.parent_job_id, c.depth, c.business, c.source_file,
           persona._resource_limits(a), least(a.max_cost_usd, c.cost_left)::double precision
-        from claimed as c
+        from (select * from claimed as c order by c.priority desc, c.run_at, c.seq) as c
         join persona.agents as a on a.name = c.agent
         left join persona.job_types as t on t.name = c.job_type
         order by c.priority desc, c.run_at, c.seq;
       get diagnostics v_found = row_count;
+      if v_found <> cardinality(v_ids) then
+        raise exception '% of % locked jobs were claimed', v_found, cardinality(v_ids)
+          using errcode = 'serialization_failure', hint = 'Try again.';
+      end if;
       if v_amounts is not null then
         perform persona._keep_reservations(v_ids, v_amounts);
       end if;
