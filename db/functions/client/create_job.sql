@@ -37,7 +37,9 @@ declare
   v_is_external boolean;
   v_needs_approval boolean := false;
   v_attempts integer;
+  v_is_blind boolean;
   v_is_heard boolean;
+  v_is_watched boolean;
   v_id uuid := coalesce(create_job.id, persona._new_id());
   v_run_at timestamptz := coalesce(create_job.run_at, now());
   v_parent persona.jobs;
@@ -115,10 +117,13 @@ begin
     insert into persona.job_queue (seq, job_id, agent, priority, run_at, lock_key, waits_on)
     values (v_job.seq, v_job.id, v_job.agent, v_job.priority, v_job.run_at, v_job.lock_key,
       case when v_is_external then 'external' when v_run_at > now() then 'time' end)
-    returning current_setting('transaction_isolation') <> 'read committed'
-      or exists (select from persona.idle_runners) or exists (select from persona.watchers) into v_is_heard;
-    if v_is_heard then
-      perform persona._wake(v_job.agent), persona._announce(null);
+    returning current_setting('transaction_isolation') <> 'read committed', exists (select from persona.idle_runners),
+      exists (select from persona.watchers) into v_is_blind, v_is_heard, v_is_watched;
+    if v_is_blind or v_is_heard then
+      perform persona._wake(v_job.agent);
+    end if;
+    if v_is_blind or v_is_watched then
+      perform persona._announce(null);
     end if;
     return v_job;
   end if;

@@ -7,14 +7,12 @@ create or replace function persona._wake(p_agent text) returns void
 language plpgsql volatile security definer
 set search_path = pg_catalog, persona, pg_temp as $$
 begin
-  if current_setting('transaction_isolation') <> 'read committed'
-     or exists (
-       select from persona.idle_runners as i
-       join persona.runners as r on r.id = i.runner_id
-       where (i.agents is null or p_agent = '*' or p_agent = any(i.agents))
-         and r.last_seen_at > now() - r.lease)
-  then
-    perform pg_notify('persona_wake', p_agent);
-  end if;
+  perform pg_notify('persona_wake', p_agent)
+  where current_setting('transaction_isolation') <> 'read committed'
+    or exists (
+      select from persona.idle_runners as i
+      join persona.runners as r on r.id = i.runner_id
+      where (i.agents is null or p_agent = '*' or p_agent = any(i.agents))
+        and r.last_seen_at > now() - r.lease);
 end $$;
 comment on function persona._wake(text) is 'Internal. Notifies persona_wake with the agent, or * for all, where a fitting runner is idle.';

@@ -39,6 +39,7 @@ declare
   v_is_paused boolean := false;
   v_is_watched boolean;
   v_is_marked boolean;
+  v_is_locked boolean;
 begin
   if clock_timestamp() - now() > interval '1 second' then
     perform persona._refuse_late('claim_jobs');
@@ -46,11 +47,10 @@ begin
   if claim_jobs.max_jobs is null or claim_jobs.max_jobs not between 1 and 10000 then
     perform persona._invalid('max_jobs', claim_jobs.max_jobs::text, '1 to 10000 is allowed');
   end if;
-  -- After the number of the connection, which is read under a lock, in a statement of its own.
-  if claim_jobs.connection is not null then
-    perform persona._check_connection(claim_jobs.runner_id, claim_jobs.connection);
-  end if;
-  select r.id, r.agents, r.hostname, r.lease, r.boot_id, r.machine_id, r.pid_namespace, r.drain_requested_at,
+  -- As _check_connection has it: the number of the connection is read after its lock, in a later statement.
+  v_is_locked := claim_jobs.connection is null
+    or pg_try_advisory_xact_lock_shared(hashtext('persona.connection'), hashtext(claim_jobs.runner_id::text));
+  select r.id, r.connection, r.agents, r.hostname, r.lease, r.boot_id, r.machine_id, r.pid_namespace, r.drain_requested_at,
     r.login_role is distinct from persona._caller() as is_of_another,
     exists (select from persona.job_queue as q where q.waits_on = 'time' and q.run_at <= now()) as has_due,
     exists (select from persona.gates as g where g.state <> 'open') as has_shut_gates,
@@ -75,6 +75,10 @@ begin
     perform persona._runner(claim_jobs.runner_id);
   elsif v_runner.is_of_another then
     perform persona._own_runner(claim_jobs.runner_id);
+  end if;
+  if claim_jobs.connection is not null
+     and (not v_is_locked or v_runner.connection is distinct from claim_jobs.connection) then
+    perform persona._check_connection(claim_jobs.runner_id, claim_jobs.connection);
   end if;
   if v_runner.drain_requested_at is not null then
     return;
