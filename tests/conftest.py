@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -49,6 +50,10 @@ def pytest_configure(config):
         if ours and not name.startswith("PERSONA_TEST_"):
             del os.environ[name]
     os.environ["PERSONA_ENV_FILE"] = os.devnull
+    # A shell without job control lets what it starts in the background ignore it, and so would
+    # every program under test; one in a terminal does not.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         for name in ("host", "port", "user"):
             setattr(config.option, f"postgresql_{name}", config.workerinput[f"postgresql_{name}"])

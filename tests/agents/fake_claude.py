@@ -7,18 +7,19 @@ directory, what standard input is) beside this file.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import stat
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 
 def main() -> None:
     calls = Path(__file__).resolve().parent / "calls"
     calls.mkdir(exist_ok=True)
-    folder = calls / str(len(list(calls.iterdir())))
-    folder.mkdir()
+    folder = _next_folder(calls)
     given = sys.stdin.buffer.read()
     (folder / "stdin").write_bytes(given)
     (folder / "argv.json").write_text(json.dumps(sys.argv[1:]))
@@ -41,6 +42,16 @@ def main() -> None:
         "permission_denials": [],
     }
     print(json.dumps(result))
+
+
+def _next_folder(calls: Path) -> Path:
+    """Make the folder of this call; several may be begun at once."""
+    for number in itertools.count(len(list(calls.iterdir()))):
+        folder = calls / str(number)
+        with suppress(FileExistsError):
+            folder.mkdir()
+            break
+    return folder
 
 
 if __name__ == "__main__":
