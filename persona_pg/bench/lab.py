@@ -143,15 +143,21 @@ class Lab:
         }
 
 
-def program(name: str) -> str | None:
-    """Find a program of PostgreSQL: the embedded wheel's, else on PATH, else Debian's newest."""
-    wheel = wheel_programs()
-    if wheel is not None and (wheel / name).exists():
-        return str(wheel / name)
-    if found := shutil.which(name):
+def program(name: str, *, is_wheel_last: bool = False) -> str | None:
+    """Find a program of PostgreSQL: the embedded wheel's, else the system's; or the other way."""
+    folder = wheel_programs()
+    wheel = str(folder / name) if folder is not None and (folder / name).exists() else None
+    system = _system_program(name)
+    return (system or wheel) if is_wheel_last else (wheel or system)
+
+
+def _system_program(name: str) -> str | None:
+    """Find it on PATH, else Debian's newest; /usr/bin has a script that starts one of those."""
+    found = shutil.which(name)
+    if found is not None and found != f"/usr/bin/{name}":
         return found
     candidates = sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))
-    return str(candidates[-1]) if candidates else None
+    return str(candidates[-1]) if candidates else found
 
 
 def pgbench(

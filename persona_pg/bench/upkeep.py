@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 import threading
 import time
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from psycopg import sql
@@ -109,7 +107,10 @@ def cleanup(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
 
 def command_lines(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
     """S14: bin/persona-rpc summary over psql alone, and persona status."""
-    psql = _psql()
+    # The one that the wrappers use.
+    psql = program("psql", is_wheel_last=True)
+    if psql is None:
+        raise RuntimeError("psql was not found")
     runs: dict[str, list[float]] = {"psql": [], "rpc": [], "status": []}
     rpc = str(bin_directory() / "persona-rpc")
     status = [sys.executable, "-c", "from persona_pg.cli import main; main()", "status", "--json"]
@@ -123,18 +124,6 @@ def command_lines(lab: Lab, plan: Plan) -> Iterator[Row | Series]:
         "psql -c 'select 1'", 1.5, "less", note=f"both with {psql}",
     )  # fmt: skip
     yield Row("S14", "persona status", medians["status"], "ms", bar=250, better="less")
-
-
-def _psql() -> str:
-    """Find the psql that the wrappers use here; /usr/bin has Debian's, which starts another one."""
-    found = shutil.which("psql")
-    behind = sorted(Path("/usr/lib/postgresql").glob("*/bin/psql"))
-    if found == "/usr/bin/psql" and behind:
-        return str(behind[-1])
-    found = found or program("psql")
-    if found is None:
-        raise RuntimeError("psql was not found")
-    return found
 
 
 def _timed(command: Sequence[str], lab: Lab) -> float:

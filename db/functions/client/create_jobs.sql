@@ -95,6 +95,7 @@ begin
     select i.id, right(i.id::text, 8), i.job_type, i.agent, i.business, i.priority, i.run_at, i.payload, i.timeout,
       i.idle_timeout, i.max_attempts, i.dedupe_key, i.lock_key, i.id, i.delegated_by, i.tags,
       i.source_file, i.source_line, (select persona._caller()), i.dedupe_key, i.limit_key, i.max_cost_usd,
+      -- Its default, reckoned once instead of for each row.
       (select pg_current_xact_id()::text::bigint)
     from item as i
     order by i.n

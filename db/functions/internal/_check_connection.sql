@@ -1,5 +1,4 @@
--- The lock is shared among the calls of a runner and orders them against open_connection. It is only tried: where a
--- new connection is being opened, this one is the old one. The number is read after it, in a statement of its own.
+-- The number is read after the lock of _lock_connection, in a statement of its own.
 create or replace function persona._check_connection(p_runner_id uuid, p_connection integer) returns void
 language plpgsql volatile
 set search_path = pg_catalog, persona, pg_temp as $$
@@ -9,7 +8,7 @@ begin
   if p_connection is null then
     return;
   end if;
-  if pg_try_advisory_xact_lock_shared(hashtext('persona.connection'), hashtext(p_runner_id::text)) then
+  if persona._lock_connection(p_runner_id) then
     select r.connection into v_number from persona.runners as r where r.id = p_runner_id;
   end if;
   if v_number is distinct from p_connection then

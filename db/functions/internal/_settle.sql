@@ -35,7 +35,7 @@ begin
   end if;
 
   with decided as materialized (
-    -- Twice in one batch is once. In the order of ids, in which the leases are locked.
+    -- Twice in one batch is once. In the order of ids, in which jobs and leases are locked.
     select distinct on (i.job_id, i.lease) i.job_id, i.lease, 'completed' as outcome, i.exit_code, i.result, i.cost_usd,
       i.tokens, i.session_id, i.model, i.pid, i.argv, 'completed' as new_status, null as new_reason, null as new_error,
       null as new_kind, 'completed' as history, null::integer as attempt, true as is_counted,

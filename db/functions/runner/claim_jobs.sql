@@ -48,8 +48,7 @@ begin
     perform persona._invalid('max_jobs', claim_jobs.max_jobs::text, '1 to 10000 is allowed');
   end if;
   -- As _check_connection has it: the number of the connection is read after its lock, in a later statement.
-  v_is_locked := claim_jobs.connection is null
-    or pg_try_advisory_xact_lock_shared(hashtext('persona.connection'), hashtext(claim_jobs.runner_id::text));
+  v_is_locked := claim_jobs.connection is null or persona._lock_connection(claim_jobs.runner_id);
   select r.id, r.connection, r.agents, r.hostname, r.lease, r.boot_id, r.machine_id, r.pid_namespace, r.drain_requested_at,
     r.login_role is distinct from persona._caller() as is_of_another,
     exists (select from persona.job_queue as q where q.waits_on = 'time' and q.run_at <= now()) as has_due,
@@ -175,14 +174,16 @@ begin
           date_part('epoch', a.kill_grace), a.output_limit, a.keeps_conversation,
           c.session_id, c.parent_job_id, c.depth, c.business, c.source_file,
           persona._resource_limits(a), least(a.max_cost_usd, c.cost_left)::double precision
+        -- Sorted while it is narrow, by columns that come first; the order below only says so.
         from (select * from claimed as c order by c.priority desc, c.run_at, c.seq) as c
         join persona.agents as a on a.name = c.agent
         left join persona.job_types as t on t.name = c.job_type
         order by c.priority desc, c.run_at, c.seq;
       get diagnostics v_found = row_count;
       if v_found <> cardinality(v_ids) then
-        raise exception '% of % locked jobs were claimed', v_found, cardinality(v_ids)
-          using errcode = 'serialization_failure', hint = 'Try again.';
+        -- Their entries are gone: a job that was not found would wait for ever.
+        perform persona._raise('40001', format('%s of %s locked jobs were claimed', v_found, cardinality(v_ids)), null,
+          'Try again.');
       end if;
       if v_amounts is not null then
         perform persona._keep_reservations(v_ids, v_amounts);
