@@ -399,7 +399,14 @@ def test_fault_15_a_summary_is_one_query_and_a_heartbeat_starts_no_python(
 @pytest.mark.no_database
 def test_the_embedded_server_is_found_and_started_and_started_again(call, tmp_path):
     home = tmp_path / "a home with spaces"
-    env = {"PERSONA_HOME": str(home), "PERSONA_ENV_FILE": "/dev/null"}
+    # It is asked by the psql that came with it, whatever else there is.
+    (tmp_path / "psql").write_text("#!/bin/sh\nexit 9\n")
+    (tmp_path / "psql").chmod(0o755)
+    env = {
+        "PERSONA_HOME": str(home),
+        "PERSONA_ENV_FILE": "/dev/null",
+        "PATH": str(tmp_path),
+    }
     stop = [Path(sys.executable).parent / "persona", "db", "stop"]
     try:
         # The first start makes the cluster, which may take longer than a call may.

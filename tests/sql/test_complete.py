@@ -293,6 +293,22 @@ def test_a_batch_answers_for_each_and_never_raises_for_one(queue, runner):
     assert [queue.status(r) for r in runs] == ["completed", "running", "running", "pending"]
 
 
+@pytest.mark.parametrize(
+    "outcome",
+    [{}, {"outcome": None}, {"outcome": ["completed"]}, {"outcome": {"is": "completed"}}],
+    ids=["none", "null", "in an array", "in an object"],
+)
+def test_only_the_word_itself_completes_a_job(queue, runner, outcome):
+    """Batches of nothing but completed jobs are told apart before they are taken apart."""
+    run = queue.start(runner)
+    item = {"job_id": str(run["id"]), "lease": run["lease"]} | outcome
+
+    answers = queue.call("complete_jobs", runner_id=runner, items=[item])
+
+    assert [a["status"] for a in answers] == ["invalid"]
+    assert queue.status(run) == "running"
+
+
 def test_the_same_item_twice_in_one_batch_is_one_report(queue, runner):
     run, other = queue.start(runner), queue.start(runner)
     item = {"job_id": str(run["id"]), "lease": run["lease"], "outcome": "completed", "cost_usd": 1}
